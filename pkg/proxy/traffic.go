@@ -1,0 +1,42 @@
+package proxy
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/gantryd/gantryd/pkg/proxy/internal/carry"
+)
+
+// traffic is what went through a session. It may be used at any time.
+type traffic struct {
+	sent, received atomic.Int64 // bytes to and from the target
+	active         atomic.Int64 // when bytes last went either way, in Unix nanoseconds; 0 for a request in flight
+}
+
+// carried counts bytes.
+func (t *traffic) carried(w carry.Way, bytes, now int64) {
+	if w == carry.Up {
+		t.sent.Add(bytes)
+	} else {
+		t.received.Add(bytes)
+	}
+	t.active.Store(now)
+}
+
+// idle is how long nothing went either way.
+func (t *traffic) idle() time.Duration {
+	if at := t.active.Load(); at != 0 {
+		return max(0, time.Since(time.Unix(0, at)))
+	}
+	return 0
+}
+
+// touch notes that something happens.
+func (t *traffic) touch() { t.active.Store(time.Now().UnixNano()) }
+
+// forget makes t that of a session that did nothing yet.
+func (t *traffic) forget() {
+	t.sent.Store(0)
+	t.received.Store(0)
+	t.active.Store(0)
+}
