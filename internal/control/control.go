@@ -144,17 +144,22 @@ func Call(ctx context.Context, dir string, req Request, result any) error {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	if err := json.NewEncoder(c).Encode(req); err != nil {
-		return fmt.Errorf("ask daemon: %w", err)
+		return fmt.Errorf("ask daemon: %w", orCause(ctx, err))
 	}
 	var out answer
 	if err := json.NewDecoder(c).Decode(&out); err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return fmt.Errorf("wait for the daemon's answer: %w", err)
+		return fmt.Errorf("wait for the daemon's answer: %w", orCause(ctx, err))
 	}
 	if out.Error != "" {
 		return &FailedError{out.Error}
 	}
 	return json.Unmarshal(out.Result, result)
+}
+
+// orCause is why ctx ended when it has, which closed the connection, else err.
+func orCause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }

@@ -155,6 +155,26 @@ func TestCallHasADeadline(t *testing.T) {
 	close(release)
 }
 
+// TestCallEndsWhileItAsks: the daemon takes no byte of a request that is longer than what the kernel keeps.
+func TestCallEndsWhileItAsks(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Listen(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	args, err := json.Marshal(strings.Repeat("x", 1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	because := errors.New("enough")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, because)
+	defer cancel()
+	if err := Call(ctx, dir, Request{Command: "echo", Args: args}, nil); !errors.Is(err, because) && !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Call = %v, want why it was given up", err)
+	}
+}
+
 // TestSocketIsNeverMissing replaces the socket again and again, as upgrades do.
 func TestSocketIsNeverMissing(t *testing.T) {
 	dir := t.TempDir()
