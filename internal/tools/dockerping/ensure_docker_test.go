@@ -14,9 +14,10 @@ import (
 )
 
 // machine is a PATH of commands that only write down that they were called, and of the few real
-// ones that scripts/ensure-docker needs. The engine "answers" once the file up exists.
+// ones that scripts/ensure-docker needs. The engine "answers" once the file up exists; who waits for it
+// waits until then, or until the file dead says that it never will.
 type machine struct {
-	dir string // up and calls are here
+	dir string // up, dead and calls are here
 	bin string
 }
 
@@ -24,19 +25,15 @@ const (
 	record = "echo \"${0##*/} $*\" >>\"$MACHINE/calls\"\n"
 	start  = record + "touch \"$MACHINE/up\"\n"
 	fail   = record + "echo \"${0##*/} is broken\" >&2\nexit 1\n"
+	die    = record + "echo \"${0##*/} is broken\" >&2\ntouch \"$MACHINE/dead\"\nexit 1\n"
 	ping   = `case " $* " in
-*" -wait 60s "*) tries=50 ;;
-*) tries=1 ;;
+*" -wait 60s "*) until [ -e "$MACHINE/up" ] || [ -e "$MACHINE/dead" ]; do sleep 0.02; done ;;
 esac
-while [ ! -e "$MACHINE/up" ]; do
-	tries=$((tries - 1))
-	if [ $tries = 0 ]; then
-		echo 'dockerping: nobody listens' >&2
-		echo 'exit status 1' >&2
-		exit 1
-	fi
-	sleep 0.02
-done
+if [ ! -e "$MACHINE/up" ]; then
+	echo 'dockerping: nobody listens' >&2
+	echo 'exit status 1' >&2
+	exit 1
+fi
 `
 )
 
@@ -146,7 +143,7 @@ func TestEnsureDocker(t *testing.T) {
 		{
 			name:     "dockerd that dies shows its last words",
 			uid:      "0",
-			commands: map[string]string{"dockerd": fail},
+			commands: map[string]string{"dockerd": die},
 			said:     []string{"dockerd is broken", "dockerd does not answer; its log is"},
 			calls:    "dockerd \n",
 		},
