@@ -154,13 +154,16 @@ func TestProbeHTTP(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.check.Kind, tt.check.Port = component.CheckHTTP, port
+			if tt.check.RequestTimeout == 0 {
+				tt.check.RequestTimeout = patient
+			}
 			want := strings.NewReplacer("{url}", srv.URL, "{host}", srv.Listener.Addr().String()).Replace(tt.want)
 			verify(t, p.Probe(t.Context(), target, tt.check), want)
 			eventually(t, "no connection is left", func() bool { return open.Load() == 0 })
 		})
 	}
 	t.Run("broken redirect", func(t *testing.T) {
-		err := p.Probe(t.Context(), target, component.Check{Kind: "http", Port: port, Path: "/broken"})
+		err := p.Probe(t.Context(), target, component.Check{Kind: "http", Port: port, Path: "/broken", RequestTimeout: patient})
 		if err == nil || !strings.HasPrefix(err.Error(), "GET "+srv.URL+"/broken: failed to parse Location header") {
 			t.Errorf("got %v", err)
 		}
@@ -201,6 +204,7 @@ func TestProbeHTTPS(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			sni.Store("")
+			tt.check.RequestTimeout = patient
 			verify(t, p.Probe(t.Context(), target, tt.check), tt.want)
 			if got := sni.Load(); got != tt.wantSNI {
 				t.Errorf("asked for the certificate of %q, want %q", got, tt.wantSNI)
@@ -298,7 +302,7 @@ func TestProbeBrokenServers(t *testing.T) {
 		})
 	}
 	target, port := at(t, refused)
-	err := New(Options{}).Probe(t.Context(), target, component.Check{Kind: "http", Port: port})
+	err := New(Options{}).Probe(t.Context(), target, component.Check{Kind: "http", Port: port, RequestTimeout: patient})
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("%v does not wrap the errno", err)
 	}
@@ -310,7 +314,7 @@ func TestProbeEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		because := errors.New("daemon stops")
 		time.AfterFunc(20*time.Millisecond, func() { cancel(because) })
-		err := New(Options{}).Probe(ctx, target, component.Check{Kind: kind, Port: port})
+		err := New(Options{}).Probe(ctx, target, component.Check{Kind: kind, Port: port, RequestTimeout: patient})
 		if !errors.Is(err, because) {
 			t.Errorf("%s: got %v, want one that wraps %v", kind, err, because)
 		}
@@ -330,7 +334,7 @@ func TestEachAttemptHasItsOwnConnection(t *testing.T) {
 	target, port := at(t, srv.Listener.Addr())
 	p := New(Options{})
 	for range 5 {
-		verify(t, p.Probe(t.Context(), target, component.Check{Kind: "http", Port: port}), "")
+		verify(t, p.Probe(t.Context(), target, component.Check{Kind: "http", Port: port, RequestTimeout: patient}), "")
 	}
 	if n := seen.Load(); n != 5 {
 		t.Errorf("5 probes made %d connections", n)

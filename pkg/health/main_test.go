@@ -22,6 +22,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// patient is the request timeout of attempts that are to be answered by a real server, however busy the machine is.
+const patient = component.Duration(time.Minute)
+
 const containerID = "4ae76210a4fe0000000000000000000000000000000000000000000000000000"
 
 // at is a container that listens on addr.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,7 +159,7 @@ func TestProbeGRPC(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tt.check.Kind = component.CheckGRPC
+			tt.check.Kind, tt.check.RequestTimeout = component.CheckGRPC, patient
 			verify(t, New(Options{}).Probe(t.Context(), target, tt.check), tt.want)
 			eventually(t, "no connection is left", func() bool { return open.Load() == 0 })
 		})
@@ -200,7 +201,7 @@ func TestProbeTCPSaysGoodbye(t *testing.T) {
 		ends <- err
 	})
 	target, port := at(t, addr)
-	verify(t, New(Options{}).Probe(t.Context(), target, component.Check{Kind: "tcp", Port: port}), "")
+	verify(t, New(Options{}).Probe(t.Context(), target, component.Check{Kind: "tcp", Port: port, RequestTimeout: patient}), "")
 	if err := <-ends; err != nil {
 		t.Errorf("the server saw %v", err)
 	}
@@ -210,7 +211,13 @@ func TestProbeTCPSaysGoodbye(t *testing.T) {
 // not pass.
 func TestConnectionToItself(t *testing.T) {
 	addr := addrOf(t, porttest.Addr(t))
-	d := net.Dialer{LocalAddr: addr} // with a port of its own choice, Go itself tries again
+	d := net.Dialer{
+		LocalAddr: addr, // with a port of its own choice, Go itself tries again
+		Control: func(_, _ string, c syscall.RawConn) (err error) { // a connection of an earlier test may linger at the port
+			ctrlErr := c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) })
+			return errors.Join(ctrlErr, err)
+		},
+	}
 	conn, err := d.DialContext(t.Context(), "tcp", addr.String())
 	if err != nil {
 		t.Fatal(err)

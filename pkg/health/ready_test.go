@@ -354,7 +354,9 @@ func TestReadyConcurrently(t *testing.T) {
 	for range 20 {
 		wg.Go(func() {
 			j := newJournal()
-			checks := []component.Check{{Kind: "tcp", Port: port}, {Kind: "http", Port: port}}
+			checks := []component.Check{
+				{Kind: "tcp", Port: port, RequestTimeout: patient}, {Kind: "http", Port: port, RequestTimeout: patient},
+			}
 			if err := p.Ready(t.Context(), target, checks, j.report); err != nil {
 				t.Error(err)
 			}

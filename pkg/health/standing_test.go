@@ -248,7 +248,7 @@ func TestHealthOfARealServer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	changes := make(chan bool, 16)
-	check := component.Check{Kind: "tcp", Port: port, Interval: component.Duration(5 * time.Millisecond)}
+	check := component.Check{Kind: "tcp", Port: port, Interval: component.Duration(5 * time.Millisecond), RequestTimeout: patient}
 	done := make(chan error, 1)
 	go func() {
 		done <- New(Options{}).Health(ctx, target, []component.Check{check}, func(h bool, _ error) { changes <- h })
