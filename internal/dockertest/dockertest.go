@@ -30,7 +30,7 @@ func Engine(t testing.TB) *client.Client {
 		skiptest.Missing(t, "docker", "no Docker Engine: %v", err)
 	}
 	t.Cleanup(func() { cli.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
 	defer cancel()
 	if _, err := cli.Ping(ctx); err != nil {
 		skiptest.Missing(t, "docker", "no Docker Engine: %v", err)

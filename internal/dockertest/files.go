@@ -3,7 +3,6 @@ package dockertest
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -32,11 +31,9 @@ type File struct {
 func Files(t testing.TB, name string, files []File, command ...string) (ref, imageID string) {
 	t.Helper()
 	cli := Engine(t)
-	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
-	defer cancel()
 	ref = path.Dir(Repo) + "/" + name + ":" + contentTag(t, files, command)
-	if got, err := cli.ImageInspect(ctx, ref); err == nil {
-		return ref, got.ID
+	if id, err := found(t, cli, ref); err == nil {
+		return ref, id
 	}
 	body, err := filesTar(files)
 	if err != nil {
@@ -58,12 +55,7 @@ func Files(t testing.TB, name string, files []File, command ...string) (ref, ima
 	if err != nil {
 		t.Fatalf("make image: %v", err)
 	}
-	load(ctx, t, cli, ref, img)
-	got, err := cli.ImageInspect(ctx, ref)
-	if err != nil {
-		t.Fatalf("inspect image %q: %v", ref, err)
-	}
-	return ref, got.ID
+	return ref, load(t, cli, ref, img)
 }
 
 func rootFS(t testing.TB, img v1.Image) v1.RootFS {

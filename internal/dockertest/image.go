@@ -61,18 +61,20 @@ func Image(t testing.TB, v Variant) (ref, imageID string) {
 // ImageOn is Image for an Engine of the caller's choice.
 func ImageOn(t testing.TB, cli *client.Client, v Variant) (ref, imageID string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
-	defer cancel()
 	ref = Repo + ":" + v.tag(t)
-	if got, err := cli.ImageInspect(ctx, ref); err == nil {
-		return ref, got.ID
+	if id, err := found(t, cli, ref); err == nil {
+		return ref, id
 	}
-	load(ctx, t, cli, ref, Build(t, v))
+	return ref, load(t, cli, ref, Build(t, v))
+}
+
+// found is the ID of the image that the Engine has under ref.
+func found(t testing.TB, cli *client.Client, ref string) (string, error) {
+	t.Helper()
+	ctx, cancel := bounded(t)
+	defer cancel()
 	got, err := cli.ImageInspect(ctx, ref)
-	if err != nil {
-		t.Fatalf("inspect image %q: %v", ref, err)
-	}
-	return ref, got.ID
+	return got.ID, err
 }
 
 // AppImage is the image of App as a value, for a registry.
@@ -256,7 +258,7 @@ func (v Variant) config() v1.Config {
 		c.Entrypoint = []string{"/app"}
 	}
 	if len(v.Healthcheck) > 0 {
-		c.Healthcheck = &v1.HealthConfig{Test: v.Healthcheck, Interval: time.Second, Timeout: time.Second, Retries: 1}
+		c.Healthcheck = &v1.HealthConfig{Test: v.Healthcheck, Interval: time.Second, Timeout: 10 * time.Second, Retries: 1}
 	}
 	for _, path := range v.Volumes {
 		if c.Volumes == nil {
@@ -267,8 +269,8 @@ func (v Variant) config() v1.Config {
 	return c
 }
 
-// load gives the image to the Engine under ref.
-func load(ctx context.Context, t testing.TB, cli *client.Client, ref string, img v1.Image) {
+// load gives the image to the Engine under ref, and returns its ID.
+func load(t testing.TB, cli *client.Client, ref string, img v1.Image) string {
 	t.Helper()
 	tag, err := name.NewTag(ref, name.WithDefaultRegistry(""))
 	if err != nil {
@@ -278,6 +280,8 @@ func load(ctx context.Context, t testing.TB, cli *client.Client, ref string, img
 	if err := tarball.Write(tag, img, &buf); err != nil {
 		t.Fatalf("write image: %v", err)
 	}
+	ctx, cancel := bounded(t) // not before: who came first had to compile the program
+	defer cancel()
 	resp, err := cli.ImageLoad(ctx, &buf)
 	if err != nil {
 		t.Fatalf("load image %q: %v", ref, err)
@@ -286,6 +290,11 @@ func load(ctx context.Context, t testing.TB, cli *client.Client, ref string, img
 	if out, err := io.ReadAll(resp.Body); err != nil || bytes.Contains(out, []byte(`"error"`)) {
 		t.Fatalf("load image %q: %v: %s", ref, err, out)
 	}
+	id, err := found(t, cli, ref)
+	if err != nil {
+		t.Fatalf("inspect image %q: %v", ref, err)
+	}
+	return id
 }
 
 // Forget removes the image from the Engine when the test ends, by whatever names it has.
