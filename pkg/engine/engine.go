@@ -105,6 +105,7 @@ func New(o Options) (*Engine, error) {
 		getenv:     o.Getenv,
 		endpoint:   ep,
 		limits:     defaultLimits(),
+		recent:     recent{believe: believeFor},
 		connecting: make(chan struct{}, 1),
 		gateways:   map[string]gateway{},
 		ignored:    map[string]bool{},

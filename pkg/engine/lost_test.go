@@ -30,17 +30,12 @@ func TestEvents(t *testing.T) {
 	expect(t, names, "", soon)
 	id := start(t, e, appRequest(t, nil))
 	expect(t, names, "web", soon)
-	drain(names)
 	for range 5 { // commands in containers are many and change nothing
 		if _, _, err := e.Exec(t.Context(), id, []string{"/app", "exit", "0"}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	select {
-	case name := <-names:
-		t.Errorf("changed(%q) for a command run in a container", name)
-	case <-time.After(200 * time.Millisecond):
-	}
+	mark(t, e, names, "a command run in a container")
 	if err := dockertest.Engine(t).ContainerKill(t.Context(), id, "SIGKILL"); err != nil {
 		t.Fatal(err)
 	}
@@ -51,19 +46,19 @@ func TestEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, names, "web", soon)
+}
 
+func TestEventsOfAnotherHostAreNotOurs(t *testing.T) {
+	e := realEngine(t)
+	names := run(t, e)
+	expect(t, names, "", soon)
 	other, err := New(Options{Project: e.project, Host: "h2"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { other.Close() })
-	drain(names)
 	start(t, other, appRequest(t, nil))
-	select {
-	case name := <-names:
-		t.Errorf("changed(%q) for a container of another host", name)
-	case <-time.After(200 * time.Millisecond):
-	}
+	mark(t, e, names, "a container of another host")
 }
 
 func TestEngineLostAndFound(t *testing.T) {
@@ -99,8 +94,9 @@ func TestEngineHangs(t *testing.T) {
 		e.limits.ping, e.limits.query, e.limits.info, e.limits.change = d, d, d, d
 		e.limits.stopExtra, e.limits.logs, e.limits.exec, e.limits.pullIdle = d, d, d, d
 	}
-	const bound = 300 * time.Millisecond
-	short(bound)
+	short(300 * time.Millisecond) // less than what is not bounded by its own limit: that takes a minute, or never ends
+	const most = 40 * time.Second
+	r := appRequest(t, nil)
 	l.hang(true)
 	ref, imageID := "gantryd-test/hang:1", "sha256:"+strings.Repeat("0", 64)
 	calls := map[string]func() error{
@@ -108,7 +104,7 @@ func TestEngineHangs(t *testing.T) {
 		"ImagePresent": func() error { _, err := e.ImagePresent(t.Context(), imageID); return err },
 		"Pull":         func() error { return e.Pull(t.Context(), component.Image{Ref: ref}, "", nil) },
 		"Resolve":      func() error { _, _, err := e.Resolve(t.Context(), ref, PullMissing, nil); return err },
-		"Start":        func() error { _, err := e.Start(t.Context(), appRequest(t, nil)); return err },
+		"Start":        func() error { _, err := e.Start(t.Context(), r); return err },
 		"Stop":         func() error { return e.Stop(t.Context(), id, 0) },
 		"Kill":         func() error { return e.Kill(t.Context(), id) },
 		"Remove":       func() error { return e.Remove(t.Context(), id) },
@@ -138,8 +134,8 @@ func TestEngineHangs(t *testing.T) {
 				}
 				began := time.Now()
 				err := call()
-				if took := time.Since(began); took > 5*bound+3*time.Second {
-					t.Errorf("took %s, bound is %s", took, bound)
+				if took := time.Since(began); took > most {
+					t.Errorf("took %s", took)
 				}
 				if err == nil {
 					t.Error("no error")

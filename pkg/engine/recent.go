@@ -19,9 +19,11 @@ const believeFor = time.Second
 // A recent is what the Engine answered a moment ago. It counts only while the event stream is open
 // and until an event or a call of our own that changes something.
 type recent struct {
-	mu       sync.Mutex
-	watching bool   // events come in
-	changes  uint64 // grows with every change
+	believe time.Duration // believeFor
+
+	mu       sync.Mutex // guards what follows
+	watching bool       // events come in
+	changes  uint64     // grows with every change
 	listed   time.Time
 	list     []component.EngineContainer // nil: not known
 	images   map[string]seenImage        // by the ID asked for
@@ -36,7 +38,7 @@ type seenImage struct {
 func (r *recent) containers() (list []component.EngineContainer, changes uint64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.list == nil || time.Since(r.listed) > believeFor {
+	if r.list == nil || time.Since(r.listed) > r.believe {
 		return nil, r.changes, false
 	}
 	return slices.Clone(r.list), r.changes, true
@@ -73,7 +75,7 @@ func (r *recent) image(id string) (image.InspectResponse, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	seen, ok := r.images[id]
-	return seen.got, ok && time.Since(seen.at) <= believeFor
+	return seen.got, ok && time.Since(seen.at) <= r.believe
 }
 
 func (r *recent) keepImage(id string, got image.InspectResponse, asked time.Time) {
@@ -83,7 +85,7 @@ func (r *recent) keepImage(id string, got image.InspectResponse, asked time.Time
 		return
 	}
 	for old, seen := range r.images {
-		if time.Since(seen.at) > believeFor {
+		if time.Since(seen.at) > r.believe {
 			delete(r.images, old)
 		}
 	}

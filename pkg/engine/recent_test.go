@@ -16,7 +16,7 @@ import (
 func counting(t *testing.T, ended <-chan struct{}) (e *Engine, lists *atomic.Int32) {
 	t.Helper()
 	lists = new(atomic.Int32)
-	return newEngine(t, "p", fakeEngine(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	e = newEngine(t, "p", fakeEngine(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Api-Version", "1.41")
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/containers/json"):
@@ -31,7 +31,9 @@ func counting(t *testing.T, ended <-chan struct{}) (e *Engine, lists *atomic.Int
 		default:
 			fmt.Fprint(w, "{}")
 		}
-	}))), lists
+	})))
+	e.recent.believe = time.Hour // nothing is asked for again because the machine was busy
+	return e, lists
 }
 
 func listTimes(t *testing.T, e *Engine, n int) {
@@ -74,7 +76,7 @@ func TestListsAreRepeatedOnlyWhileEventsComeIn(t *testing.T) {
 
 // A list that was asked for before a change is not given after it, however late its answer comes.
 func TestListFromBeforeAChangeIsNotKept(t *testing.T) {
-	r := &recent{}
+	r := &recent{believe: believeFor}
 	r.watch(true)
 	_, changes, _ := r.containers()
 	r.changed()
@@ -92,6 +94,7 @@ func TestListFromBeforeAChangeIsNotKept(t *testing.T) {
 // With the event stream open, everything that is done through the Engine is in the next list.
 func TestListsShowOwnChangesAtOnce(t *testing.T) {
 	e := realEngine(t)
+	e.recent.believe = time.Hour // what is new in a list is not there because the one before was too old
 	names := run(t, e)
 	expect(t, names, "", soon)
 	drain(names)
@@ -132,6 +135,7 @@ func TestListsShowOwnChangesAtOnce(t *testing.T) {
 // What somebody else does to a container is in the list that its event asks for.
 func TestListsShowForeignChangesWithTheirEvent(t *testing.T) {
 	e := realEngine(t)
+	e.recent.believe = time.Hour // only the event can end the belief
 	names := run(t, e)
 	expect(t, names, "", soon)
 	r := appRequest(t, nil)
@@ -142,7 +146,7 @@ func TestListsShowForeignChangesWithTheirEvent(t *testing.T) {
 	if err := dockertest.Engine(t).ContainerKill(t.Context(), id, "SIGKILL"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, believeFor/2, func() string { // sooner than the list would have been too old
+	eventually(t, soon, func() string {
 		if c := find(t, e, id); c.State == component.RunRunning {
 			return "still listed as running"
 		}

@@ -40,7 +40,7 @@ func TestStartListStopRemove(t *testing.T) {
 	}
 
 	before = time.Now()
-	if err := e.Stop(t.Context(), id, 5*time.Second); err != nil {
+	if err := e.Stop(t.Context(), id, soon); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("stop: %s", time.Since(before))
