@@ -25,8 +25,9 @@ func blocked(t *testing.T) (dir string, free func()) {
 	if err := os.MkdirAll(filepath.Join(in, "full"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	return dir, func() {
-		if err := os.RemoveAll(in); err != nil {
+	away := filepath.Join(t.TempDir(), "away")
+	return dir, func() { // in one step: the socket is tried meanwhile
+		if err := os.Rename(in, away); err != nil {
 			t.Error(err)
 		}
 	}
