@@ -8,9 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestAccessLogIsMadeAgainWhenMovedAway(t *testing.T) {
@@ -111,14 +114,29 @@ func TestAccessLogOnStandardOutput(t *testing.T) {
 	if n, err := w.Write([]byte(strings.Repeat(line, 10))); n != 10*len(line) || err != nil {
 		t.Errorf("write = %d, %v", n, err)
 	}
-	_ = w.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
-	n, err := w.Write([]byte(strings.Repeat(line, 1000)))
+	var n int
+	var wg sync.WaitGroup
+	wg.Go(func() { n, err = w.Write([]byte(strings.Repeat(line, 1000))) })
+	within(t, 30*time.Second, "the pipe takes no more", func() bool { return full(t, out) })
+	_ = w.SetWriteDeadline(time.Now())
+	wg.Wait()
 	if !errors.Is(err, os.ErrDeadlineExceeded) || n == 0 || n%len(line) != 0 {
 		t.Errorf("write that nobody reads = %d, %v, want whole lines and the deadline", n, err)
 	}
 	if n, err := (&logStream{w: &bytes.Buffer{}}).Write([]byte(line)); n != len(line) || err != nil {
 		t.Errorf("write to a buffer = %d, %v", n, err)
 	}
+}
+
+// full reports whether a pipe takes nothing at the moment.
+func full(t *testing.T, out *os.File) bool {
+	t.Helper()
+	fds := []unix.PollFd{{Fd: int32(out.Fd()), Events: unix.POLLOUT}}
+	n, err := unix.Poll(fds, 0)
+	if err != nil && !errors.Is(err, unix.EINTR) {
+		t.Fatal(err)
+	}
+	return err == nil && n == 0
 }
 
 // TestAccessLogOfAnAgent: the real binary writes a line for each request, also after the file was moved away.
