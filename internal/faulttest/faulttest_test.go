@@ -27,7 +27,7 @@ type pair struct {
 
 func newPair(t *testing.T, f faulttest.Faults) pair {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", porttest.Addr(t)) // nobody else listens there when it is closed
 	if err != nil {
 		t.Fatal(err)
 	}
