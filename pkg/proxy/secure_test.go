@@ -42,14 +42,20 @@ func certify(t testing.TB, dir string, serial int64, names ...string) KeyPair {
 	}
 	pair := KeyPair{filepath.Join(dir, names[0]+".pem"), filepath.Join(dir, names[0]+".key")}
 	for path, block := range map[string]*pem.Block{pair.CertFile: {Type: "CERTIFICATE", Bytes: der}, pair.KeyFile: {Type: "PRIVATE KEY", Bytes: k}} {
-		if err := os.WriteFile(path+".next", pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(path+".next", path); err != nil {
-			t.Fatal(err)
-		}
+		put(t, path, pem.EncodeToMemory(block))
 	}
 	return pair
+}
+
+// put writes a file in one step: nobody sees half of it.
+func put(t testing.TB, path string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(path+".next", text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".next", path); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // secure is an HTTPS listener to a target.
