@@ -56,18 +56,27 @@ func reserve(tb testing.TB, port int) bool {
 	return true
 }
 
-// unused tells whether a socket can listen at port. No process is forked meanwhile: a child has a copy
-// of every descriptor until it executes its program, and the port would be in use for that long.
+// unused tells whether a socket can listen at port.
 func unused(tb testing.TB, port int) bool {
 	tb.Helper()
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
 	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", ":"+strconv.Itoa(port))
 	if err != nil {
 		return false
 	}
-	_ = l.Close()
+	Close(l)
 	return true
+}
+
+// Close closes l so that its address is free, and refuses clients, at once. Without it that lasts until the last
+// child that is just being started has closed its copy of the descriptor, which it does a little later than
+// syscall.ForkLock is held: the kernel lets the parent go on before.
+func Close(l net.Listener) {
+	if c, ok := l.(syscall.Conn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
+		}
+	}
+	_ = l.Close()
 }
 
 // A Refused is a port that refuses connections, and cannot become anybody else's.
@@ -82,11 +91,10 @@ type Refused struct {
 // Listen is called.
 func Refusing(tb testing.TB) *Refused {
 	tb.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	fd, err := socket()
 	if err != nil {
 		tb.Fatal(os.NewSyscallError("socket", err))
 	}
-	syscall.CloseOnExec(fd)
 	r := &Refused{tb: tb, socket: os.NewFile(uintptr(fd), "refused port")}
 	tb.Cleanup(func() { _ = r.socket.Close() })
 	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
@@ -102,6 +110,16 @@ func Refusing(tb testing.TB) *Refused {
 	}
 	r.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(in4.Port))
 	return r
+}
+
+// socket makes a TCP socket that no child inherits.
+func socket() (fd int, err error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if fd, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0); err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	return fd, err
 }
 
 // Listen makes the port accept connections. It may be called once; the listener is closed when the
