@@ -77,7 +77,7 @@ func TestAddressInUse(t *testing.T) {
 		t.Errorf("Apply = %v, want address in use", err)
 	}
 	wantAnswer(t, connect(t, p.Addr("other")[0]), "x", "a x")
-	_ = ln.Close()
+	porttest.Close(ln)
 	if err := p.Apply("test", ls); err != nil { // the same again tries again
 		t.Error("the address is free now:", err)
 	}
@@ -178,7 +178,7 @@ func TestSocketStays(t *testing.T) {
 func TestBindAddressChanges(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
-	l := tcp("A", named(t, "a"))
+	l := alone(t, tcp("A", named(t, "a")))
 	apply(t, p, l)
 	_, port, _ := net.SplitHostPort(addrOf(t, p))
 	for _, host := range []string{"127.0.0.1", "0.0.0.0", "127.0.0.1"} {

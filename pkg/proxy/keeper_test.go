@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/gantryd/gantryd/internal/porttest"
 )
 
 // hoarder is a Keeper that never lets go of what it got, as one that does not hear.
@@ -103,7 +105,7 @@ func TestClosedListenerRefusesAtOnce(t *testing.T) {
 			t.Run(tt.name+" "+l.Kind, func(t *testing.T) {
 				t.Parallel()
 				p := keptBy(t, newHoarder(t), nil)
-				apply(t, p, l)
+				apply(t, p, alone(t, l))
 				addr := addrOf(t, p)
 				connect(t, addr)
 				tt.close(p)
@@ -137,7 +139,7 @@ func TestSocketsThatAreKeptOnTakeClients(t *testing.T) {
 func TestAddressIsFreeAtOnce(t *testing.T) {
 	t.Parallel()
 	p := keptBy(t, newHoarder(t), nil)
-	l := tcp("A", named(t, "a"))
+	l := alone(t, tcp("A", named(t, "a")))
 	apply(t, p, l)
 	addr := addrOf(t, p)
 	port := netip.MustParseAddrPort(addr).Port()
@@ -192,7 +194,7 @@ func TestUnclaimedSocketsAreHandedOver(t *testing.T) {
 	h := newHoarder(t)
 	h.keep = true
 	killed := keptBy(t, h, nil)
-	l, gone := tcp("A", named(t, "a")), tcp("A", named(t, "a"))
+	l, gone := tcp("A", named(t, "a")), alone(t, tcp("A", named(t, "a")))
 	gone.Name = "gone"
 	apply(t, killed, l, gone)
 	addr, unwanted := addrOf(t, killed), killed.Addr("gone")[0]
@@ -274,9 +276,9 @@ func TestUnclaimedSocketGivesWay(t *testing.T) {
 	h.keep = true
 	killed := keptBy(t, h, nil)
 	l := tcp("A", named(t, "a"))
-	l.Addrs = []string{"0.0.0.0:0"}
+	port := porttest.Free(t, 1)[0]
+	l.Addrs = []string{fmt.Sprintf("0.0.0.0:%d", port)}
 	apply(t, killed, l)
-	port := netip.MustParseAddrPort(addrOf(t, killed)).Port()
 	_ = killed.Close()
 	state, err := NewState(h.copies(t))
 	if err != nil {
