@@ -135,7 +135,7 @@ func TestKeptIsTidiedUp(t *testing.T) {
 		t.Errorf("the service was given %q, %v; want what is open", out, err)
 	}
 	for _, name := range []string{"gantryd-closed", "gantryd-open"} {
-		if got, want := s.receive(t, 20*time.Second), "FDSTOREREMOVE=1\nFDNAME="+name; got != want {
+		if got, want := s.receive(t), "FDSTOREREMOVE=1\nFDNAME="+name; got != want {
 			t.Errorf("systemd received %q, want %q", got, want)
 		}
 	}
@@ -164,7 +164,7 @@ func TestReloading(t *testing.T) {
 	if err := Reloading("upgrading"); err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.Split(s.receive(t, patience), "\n")
+	lines := strings.Split(s.receive(t), "\n")
 	if len(lines) != 3 || lines[0] != "RELOADING=1" || lines[2] != "STATUS=upgrading" {
 		t.Fatalf("systemd received %q", lines)
 	}
@@ -175,7 +175,7 @@ func TestReloading(t *testing.T) {
 	if err := MainPID(42); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.receive(t, patience); got != "MAINPID=42" {
+	if got := s.receive(t); got != "MAINPID=42" {
 		t.Errorf("systemd received %q", got)
 	}
 }
