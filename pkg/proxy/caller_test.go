@@ -106,9 +106,7 @@ func TestProxyHeaderBeforeHTTPThatDoesNotCome(t *testing.T) {
 				l := d.listener(t, id, addr)
 				l.ProxyFrom = loopback
 				apply(t, p, l)
-				c := connect(t, addrOf(t, p))
-				_, _ = io.WriteString(c, said)
-				if got := what(c); got != "|reset" {
+				if got := outcomeOf(addrOf(t, p), said); got != "|reset" {
 					t.Errorf("the client saw %q, want a reset", got)
 				}
 				eventually(t, "its place is free", func() bool { return p.conns.Load() == 0 })

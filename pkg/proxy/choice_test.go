@@ -90,9 +90,7 @@ func TestProxyHeaderThatDoesNotCome(t *testing.T) {
 			l := tcp("A", named(t, "a"))
 			l.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 			apply(t, p, l)
-			c := connect(t, addrOf(t, p))
-			_, _ = io.WriteString(c, said)
-			if got := what(c); got != "|reset" {
+			if got := outcomeOf(addrOf(t, p), said); got != "|reset" {
 				t.Errorf("client saw %q, want a reset", got)
 			}
 			wantOpen(t, p, "A", 0)
@@ -103,7 +101,7 @@ func TestProxyHeaderThatDoesNotCome(t *testing.T) {
 
 func TestServerNames(t *testing.T) {
 	t.Parallel()
-	p := newProxyWith(t, Options{Log: newProxy(t).log, ConnectTimeout: 3 * time.Second})
+	p := newProxyWith(t, Options{Log: newProxy(t).log, ConnectTimeout: patience})
 	exact, wild, rest := tcp("exact", named(t, "exact")), tcp("wild", named(t, "wild")), tcp("rest", named(t, "rest"))
 	exact.Match.SNI, exact.Name = []string{"a.example"}, "exact"
 	apply(t, p, exact)
@@ -135,8 +133,22 @@ func TestServerNames(t *testing.T) {
 		eventually(t, name+" goes to "+id, func() bool { return count(id) == before+1 })
 	}
 	wantAnswer(t, connect(t, addr), "no TLS at all", "rest no TLS at all") // seen at its first byte
-	silent := connect(t, addr)
-	before := count("rest")
-	eventually(t, "a client that says nothing goes to the rest", func() bool { return count("rest") == before+1 })
+}
+
+// TestSilentClientAmongServerNames: who says nothing for as long as a name is waited for goes where those without a
+// name go.
+func TestSilentClientAmongServerNames(t *testing.T) {
+	t.Parallel()
+	p := newProxyWith(t, Options{Log: newProxy(t).log, ConnectTimeout: 100 * time.Millisecond})
+	rest := tcp("rest", named(t, "rest"))
+	rest.ConnectTimeout = patience
+	apply(t, p, rest)
+	shop := tcp("", "")
+	shop.Name, shop.Addrs, shop.Match.SNI = "shop", []string{addrOf(t, p)}, []string{"a.example"}
+	if err := p.Apply("other", []Listener{shop}); err != nil {
+		t.Fatal(err)
+	}
+	silent := connect(t, addrOf(t, p))
+	wantOpen(t, p, "rest", 1)
 	wantAnswer(t, silent, "late", "rest late")
 }

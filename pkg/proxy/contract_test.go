@@ -42,6 +42,7 @@ func TestGoroutines(t *testing.T) {
 		{"silence", TestSilentConnectionsEnd},
 		{"PROXY protocol", TestProxyProtocol},
 		{"server names", TestServerNames},
+		{"silent among server names", TestSilentClientAmongServerNames},
 		{"server speaks first", TestServerSpeaksFirst},
 		{"urgent data", TestUrgentData},
 		{"urgent data within bulk", TestUrgentDataWithinBulk},
