@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds every wait of the suite. It is spent by a failing store only.
-const patience = 20 * time.Second
+const patience = 40 * time.Second
 
 // A Fixture is an empty project in a store that works.
 type Fixture struct {

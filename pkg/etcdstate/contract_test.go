@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/gantryd/gantryd/internal/etcdtest"
 	"github.com/gantryd/gantryd/internal/storetest"
@@ -51,6 +50,9 @@ func TestContract(t *testing.T) {
 
 func dial(tb testing.TB, cfg etcdstate.Config) *etcdstate.Client {
 	tb.Helper()
+	if cfg.CommandTimeout == 0 {
+		cfg.CommandTimeout = unhurried
+	}
 	c, err := etcdstate.Dial(tb.Context(), cfg)
 	if err != nil {
 		tb.Fatal(err)
@@ -66,7 +68,7 @@ func dial(tb testing.TB, cfg etcdstate.Config) *etcdstate.Client {
 func newStore(tb testing.TB, c *etcdstate.Client, o etcdstate.StoreOptions) *etcdstate.Store {
 	tb.Helper()
 	if o.TTL == 0 {
-		o.TTL = 5 * time.Second
+		o.TTL = lasting
 	}
 	s, err := etcdstate.NewStore(c, o)
 	if err != nil {

@@ -17,8 +17,17 @@ import (
 	"github.com/gantryd/gantryd/pkg/etcdstate"
 )
 
-// patience bounds every wait; a passing test spends little of it.
-const patience = 40 * time.Second
+// Waits are for machines that stand still for seconds now and then, as a busy disk makes them.
+const (
+	// patience bounds every wait; a passing test spends little of it.
+	patience = 40 * time.Second
+	// unhurried is the command timeout of clients. Where a command is to fail, it is waited for.
+	unhurried = 15 * time.Second
+	// lasting is the TTL of leases that are to last: only what ends a lease on purpose ends it.
+	lasting = 30 * time.Second
+	// brief is the TTL of leases that are lost: a third of it goes by before a host looks.
+	brief = 9 * time.Second
+)
 
 // testLog writes into the test's output.
 func testLog(t *testing.T) *slog.Logger {
@@ -106,7 +115,12 @@ type fleet struct {
 
 func newFleet(t *testing.T) *fleet {
 	t.Helper()
-	m := etcdtest.Start(t)
+	return newFleetWith(t, etcdstate.ServerOptions{})
+}
+
+func newFleetWith(t *testing.T, o etcdstate.ServerOptions) *fleet {
+	t.Helper()
+	m := etcdtest.StartWith(t, o)
 	return &fleet{member: m, raw: m.Client(t), client: dial(t, etcdstate.Config{Endpoints: []string{m.Endpoint()}})}
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,11 +19,11 @@ import (
 
 func TestSecondDaemonOfOneNameIsRefused(t *testing.T) {
 	f := newFleet(t)
-	const ttl = 4 * time.Second // the first one keeps its lease also on a machine that stands still now and then
+	const ttl = 10 * time.Second // the first one keeps its lease also on a machine that stands still now and then
 	first := f.host(t, "h1", etcdstate.StoreOptions{TTL: ttl})
 	wantNil(t, "PublishMachine", first.PublishMachine(t.Context(), component.Machine{IP: "10.0.0.7"}))
-	second := f.hostVia(t, f.member.Endpoint(), "h1", etcdstate.StoreOptions{TTL: ttl})
 	start := time.Now()
+	second := f.hostVia(t, f.member.Endpoint(), "h1", etcdstate.StoreOptions{TTL: ttl})
 	var err error
 	select {
 	case err = <-second.ended:
@@ -46,13 +47,13 @@ func TestSecondDaemonOfOneNameIsRefused(t *testing.T) {
 
 func TestRestartWithLeaseFileIsQuick(t *testing.T) {
 	f := newFleet(t)
-	o := etcdstate.StoreOptions{TTL: 30 * time.Second, LeaseFile: filepath.Join(t.TempDir(), "lease")}
+	o := etcdstate.StoreOptions{TTL: time.Minute, LeaseFile: filepath.Join(t.TempDir(), "lease")}
 	old := f.host(t, "h1", o)
 	old.takeTurn(t, "web", f.ready(t, "web", "sha256:aa"))
 	old.stop(t)
 	start := time.Now()
 	h := f.host(t, "h1", o)
-	if took := time.Since(start); took > 20*time.Second {
+	if took := time.Since(start); took >= o.TTL/2 { // the old lease was renewed less than a third of it ago
 		t.Errorf("registered after %s", took)
 	}
 	eventually(t, "free turn", func() bool { return len(h.View("web").Turn.Holders) == 0 })
@@ -118,7 +119,7 @@ func TestDeregisterWithoutEtcdIsBounded(t *testing.T) {
 
 func TestLostLeaseLosesTheTurnAndPublishesAgain(t *testing.T) {
 	f := newFleet(t)
-	h := f.host(t, "h1", etcdstate.StoreOptions{TTL: 2 * time.Second})
+	h := f.host(t, "h1", etcdstate.StoreOptions{TTL: brief})
 	g := f.ready(t, "web", "sha256:aa")
 	h.takeTurn(t, "web", g)
 	wantNil(t, "Publish", h.Publish(t.Context(), "web", status("h1", 1)))
@@ -169,7 +170,7 @@ func TestWhatIsSaidAlreadyIsNotWritten(t *testing.T) {
 // TestKeysDeletedByHandComeBack deletes what a host published.
 func TestKeysDeletedByHandComeBack(t *testing.T) {
 	f := newFleet(t)
-	h := f.host(t, "h1", etcdstate.StoreOptions{TTL: 2 * time.Second})
+	h := f.host(t, "h1", etcdstate.StoreOptions{TTL: brief})
 	wantNil(t, "Publish", h.Publish(t.Context(), "web", status("h1", 1)))
 	for _, k := range []string{key("web", "hosts/h1"), machineKey("h1")} {
 		_, err := f.raw.Delete(t.Context(), k)
@@ -181,7 +182,7 @@ func TestKeysDeletedByHandComeBack(t *testing.T) {
 
 func TestStaleHolderIsFenced(t *testing.T) {
 	f := newFleet(t)
-	a := f.host(t, "a", etcdstate.StoreOptions{TTL: 30 * time.Second}) // does not renew during the test
+	a := f.host(t, "a", etcdstate.StoreOptions{TTL: 2 * time.Minute}) // does not renew during the test
 	b := f.host(t, "b", etcdstate.StoreOptions{})
 	g := f.readyWith(t, "web", "sha256:aa", goesOn())
 	a.takeTurn(t, "web", g)
@@ -215,8 +216,16 @@ func TestTurnsExcludeEachOther(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		hosts = append(hosts, f.host(t, name, etcdstate.StoreOptions{TTL: 2 * time.Second}))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	const enough, losses = 100, 20 // turns, and ends of leases
+	var taken, lost atomic.Int32
+	count := func(n *atomic.Int32) {
+		n.Add(1)
+		if taken.Load() >= enough && lost.Load() >= losses {
+			cancel()
+		}
+	}
 	var wg sync.WaitGroup
 	for _, h := range hosts {
 		eventually(t, "generation", func() bool { return h.View("web").Desired.Generation == g })
@@ -226,6 +235,7 @@ func TestTurnsExcludeEachOther(t *testing.T) {
 					pauseTest(ctx, time.Millisecond)
 					continue
 				}
+				count(&taken)
 				pauseTest(ctx, time.Duration(rand.IntN(5))*time.Millisecond)
 				st := status(h.name, n)
 				st.Step = "ended" // told from what is published again after a lost lease
@@ -237,7 +247,9 @@ func TestTurnsExcludeEachOther(t *testing.T) {
 		for pauseTest(ctx, 100*time.Millisecond) {
 			resp, err := f.raw.Get(ctx, machineKey(hosts[rand.IntN(len(hosts))].name))
 			if err == nil && len(resp.Kvs) == 1 {
-				_, _ = f.raw.Revoke(ctx, clientv3.LeaseID(resp.Kvs[0].Lease))
+				if _, err := f.raw.Revoke(ctx, clientv3.LeaseID(resp.Kvs[0].Lease)); err == nil {
+					count(&lost)
+				}
 			}
 		}
 	})

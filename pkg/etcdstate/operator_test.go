@@ -157,7 +157,7 @@ func TestProject(t *testing.T) {
 func TestWatchProject(t *testing.T) {
 	f := newFleet(t)
 	p := faulttest.Start(t, f.member.Endpoint())
-	c := dial(t, etcdstate.Config{Endpoints: []string{p.Addr()}, CommandTimeout: time.Second})
+	c := dial(t, etcdstate.Config{Endpoints: []string{p.Addr()}, CommandTimeout: 5 * time.Second})
 	seen := make(chan etcdstate.Project, 100)
 	ended := make(chan error, 1)
 	var wg sync.WaitGroup

@@ -141,8 +141,8 @@ func TestMuchToPublishDoesNotCostTheLease(t *testing.T) {
 	const components = 40
 	f := newFleet(t)
 	p := faulttest.Start(t, f.member.Endpoint())
-	p.Set(faulttest.Faults{Down: faulttest.Way{Delay: 150 * time.Millisecond}})
-	h := newStore(t, dial(t, etcdstate.Config{Endpoints: []string{p.Addr()}}), etcdstate.StoreOptions{Project: "p", Host: "h1", TTL: 3 * time.Second})
+	p.Set(faulttest.Faults{Down: faulttest.Way{Delay: 250 * time.Millisecond}})
+	h := newStore(t, dial(t, etcdstate.Config{Endpoints: []string{p.Addr()}}), etcdstate.StoreOptions{Project: "p", Host: "h1", TTL: 8 * time.Second})
 	for i := range components { // what is said before there is a lease is said when there is one
 		err := h.Publish(t.Context(), fmt.Sprintf("c%d", i), status("h1", 1))
 		wantErr(t, "Publish", err, component.ErrUnreachable)

@@ -37,6 +37,10 @@ type ServerOptions struct {
 	ClientTLS ServerTLS
 	PeerTLS   ServerTLS
 
+	// PasswordCost is the work of checking a user's password, as bcrypt counts it: each more doubles it.
+	// etcd's own when 0, which takes much of a slow machine.
+	PasswordCost uint
+
 	ReadyTimeout time.Duration // longest wait for the cluster to elect a leader; a minute when 0
 	Log          *slog.Logger  `json:"-"` // nil discards; warnings and errors of etcd go here
 }
@@ -185,6 +189,9 @@ func (s *Server) config(o ServerOptions) (*embed.Config, error) {
 	}
 	if o.Join {
 		cfg.ClusterState = embed.ClusterStateFlagExisting
+	}
+	if o.PasswordCost != 0 {
+		cfg.BcryptCost = o.PasswordCost
 	}
 	cfg.QuotaBackendBytes = quota
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModePeriodic, compactEvery

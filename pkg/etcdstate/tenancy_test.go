@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/gantryd/gantryd/pkg/component"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
@@ -14,7 +13,7 @@ import (
 // lease may vanish for a moment.
 func TestSuccessorKeepsLeaseTurnAndMachine(t *testing.T) {
 	f := newFleet(t)
-	o := etcdstate.StoreOptions{TTL: 5 * time.Second, LeaseFile: filepath.Join(t.TempDir(), "lease")}
+	o := etcdstate.StoreOptions{TTL: lasting, LeaseFile: filepath.Join(t.TempDir(), "lease")}
 	old := f.host(t, "h1", o)
 	wantNil(t, "PublishMachine", old.PublishMachine(t.Context(), component.Machine{IP: "10.0.0.7", Links: map[string]string{"db": "10.0.0.7:20001"}}))
 	old.takeTurn(t, "web", f.ready(t, "web", "sha256:aa"))
@@ -40,7 +39,7 @@ func TestSuccessorKeepsLeaseTurnAndMachine(t *testing.T) {
 // TestSuccessorOfALostLease gets a lease of its own.
 func TestSuccessorOfALostLease(t *testing.T) {
 	f := newFleet(t)
-	o := etcdstate.StoreOptions{TTL: 2 * time.Second}
+	o := etcdstate.StoreOptions{TTL: brief}
 	old := f.host(t, "h1", o)
 	old.stop(t)
 	tenancy := old.Tenancy()
