@@ -224,11 +224,6 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	serving(t, dir, map[string]Handler{"echo": echo})
-	for _, path := range []string{dir, filepath.Join(dir, Name)} { // as a mistake of the operator's
-		if err := os.Chmod(path, 0o777); err != nil {
-			t.Fatal(err)
-		}
-	}
 	exe := filepath.Join(dir, "stranger")
 	b, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
@@ -236,6 +231,11 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 	if err := os.WriteFile(exe, b, 0o755); err != nil {
 		t.Fatal(err)
+	}
+	for _, path := range []string{dir, filepath.Join(dir, Name), exe} { // as a mistake of the operator's, and whatever the umask
+		if err := os.Chmod(path, 0o777); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cmd := exec.CommandContext(t.Context(), exe)
 	cmd.Env = append(os.Environ(), "CONTROL_TEST_DIR="+dir)
