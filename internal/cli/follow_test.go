@@ -135,12 +135,12 @@ func TestFollowSuperseded(t *testing.T) {
 }
 
 func TestFollowWithoutHosts(t *testing.T) {
-	w := newFollowing(t, 3*time.Second)
+	w := newFollowing(t, 8*time.Second)
 	code, out, errOut := w.end()
 	if code != exitFailed || out != "web: waiting: no host runs this component yet\n" {
 		t.Errorf("code %d, stdout %q", code, out)
 	}
-	if want := "gantryd: not done after 3s: web\nhint: the rollout goes on; 'gantryd status shop' tells how it stands\n"; errOut != want {
+	if want := "gantryd: not done after 8s: web\nhint: the rollout goes on; 'gantryd status shop' tells how it stands\n"; errOut != want {
 		t.Errorf("stderr = %q, want %q", errOut, want)
 	}
 }
