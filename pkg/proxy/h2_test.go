@@ -292,8 +292,9 @@ func TestClientOfH2RequestLeaves(t *testing.T) {
 				p := newProxy(t)
 				l := d.listener(t, "", "")
 				l.Upstream = upstream
-				left := make(chan struct{})
+				arrived, left := make(chan struct{}), make(chan struct{})
 				wait := func(_ http.ResponseWriter, r *http.Request) {
+					close(arrived)
 					<-r.Context().Done()
 					close(left)
 				}
@@ -315,6 +316,7 @@ func TestClientOfH2RequestLeaves(t *testing.T) {
 						_ = res.Body.Close()
 					}
 				})
+				<-arrived // before, the client may leave without the target ever hearing of it
 				wantOpen(t, p, "A", 1)
 				cancel()
 				wg.Wait()

@@ -46,9 +46,10 @@ type upstream struct {
 	connect atomic.Int64 // nanoseconds within which a session has to reach it
 
 	mu      sync.Mutex
-	idle    []*upconn // the one used last at the end
-	retired bool      // nothing is kept any more
-	keeps   bool      // the target was seen to leave idle connections open
+	idle    []*upconn     // the one used last at the end
+	retired bool          // nothing is kept any more
+	keeps   bool          // the target was seen to leave idle connections open
+	proof   time.Duration // how long it must have left one open for that; constant
 	trusted time.Duration
 	sweeper *time.Timer
 }
@@ -69,7 +70,7 @@ type upconn struct {
 func newUpstream(p *Proxy, addr string, h2c bool) *upstream {
 	ctx, cancel := context.WithCancel(p.within())
 	u := &upstream{
-		proxy: p, addr: addr, trusted: trustedIdle,
+		proxy: p, addr: addr, proof: keepsAfter, trusted: trustedIdle,
 		life: func() context.Context { return ctx }, endLife: cancel,
 	}
 	u.patience(0)
@@ -157,7 +158,7 @@ func (u *upstream) pop(once bool, now time.Time) *upconn {
 	}
 	if once && !u.keeps { // the one that is idle for longest tells
 		c := u.idle[0]
-		if now.Sub(c.since) < keepsAfter {
+		if now.Sub(c.since) < u.proof {
 			return nil
 		}
 		u.keeps = c.isQuiet()
@@ -173,7 +174,7 @@ func (u *upstream) pop(once bool, now time.Time) *upconn {
 
 // learn notes how a connection was found after it had been idle.
 func (u *upstream) learn(idle time.Duration, quiet bool) {
-	if quiet && idle < keepsAfter {
+	if quiet && idle < u.proof {
 		return // says nothing
 	}
 	u.mu.Lock()
