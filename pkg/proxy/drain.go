@@ -107,13 +107,14 @@ func (p *Proxy) Cut(ctx context.Context, id string, rate int) {
 		if empty == nil {
 			return
 		}
-		if len(queue) == 0 || time.Since(sorted) >= sortAgain {
-			queue, sorted = p.ledger.victims(id), time.Now()
+		now := time.Now()
+		if len(queue) == 0 || now.Sub(sorted) >= sortAgain {
+			queue, sorted = p.ledger.victims(id), now
 		}
 		n := len(queue)
 		if rate > 0 {
 			burst := max(1, 2*float64(rate)*cutTick.Seconds())
-			allowed = min(allowed+earned(rate, &last), burst)
+			allowed = min(allowed+earned(rate, now, &last), burst)
 			n = min(n, int(allowed))
 			allowed -= float64(n)
 		}
@@ -130,10 +131,9 @@ func (p *Proxy) Cut(ctx context.Context, id string, rate int) {
 	}
 }
 
-// earned is how many connections may be cut for the time since last, which it sets. The first
+// earned is how many connections may be cut now for the time since last, which it sets. The first
 // one may be cut at once.
-func earned(rate int, last *time.Time) float64 {
-	now := time.Now()
+func earned(rate int, now time.Time, last *time.Time) float64 {
 	defer func() { *last = now }()
 	if last.IsZero() {
 		return 1

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -87,48 +88,62 @@ func TestCutTakesSilentConnectionsFirstAndPolitely(t *testing.T) {
 			t.Errorf("silent client saw %q, want a polite end", got)
 		}
 	}
-	left := p.Connections("A")
+	left := p.ledger.victims("A") // without those that are about to end
 	for _, c := range busy {
-		if slices.ContainsFunc(left, func(i ConnInfo) bool { return i.Client == c.LocalAddr().String() }) {
+		if slices.ContainsFunc(left, func(e entry) bool { return e.client.String() == c.LocalAddr().String() }) {
 			wantAnswer(t, c, "z", "a z")
 		}
 	}
 }
 
+// A leaver is the link of a session that ends as soon as it is cut.
+type leaver struct {
+	ledger  *ledger
+	session *session
+}
+
+func (leaver) Hold(time.Duration) {}
+func (leaver) Wake()              {}
+func (leaver) Abort()             {}
+func (l leaver) Cut(bool)         { go l.ledger.leave(l.session) } // the ledger is locked
+
 // A slow cut goes by who is silent now, not by who was when it began.
 func TestSlowCutSparesWhoBecameBusy(t *testing.T) {
-	t.Parallel()
-	p := newProxy(t)
-	apply(t, p, tcp("A", named(t, "a")))
-	conns := openedTo(t, p, 3, "a")
-	first, becomesBusy, becomesSilent := conns[0], conns[1], conns[2]
-	eventually(t, "the third one is the least silent", func() bool {
-		wantAnswer(t, becomesSilent, "x", "a x")
-		is := p.Oldest("A", 3)
-		return is[0].Idle > 100*time.Millisecond && is[1].Idle > 100*time.Millisecond && is[2].Idle < 50*time.Millisecond
-	})
-	wantAnswer(t, becomesBusy, "x", "a x")
-	wantAnswer(t, becomesSilent, "x", "a x")
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() { p.Cut(ctx, "A", 1) })
-	eventually(t, "two are left", func() bool { n, _ := p.Conns("A"); return n == 2 })
-	eventually(t, "one is left", func() bool {
-		wantAnswer(t, becomesBusy, "y", "a y") // all the time
-		n, _ := p.Conns("A")
-		return n == 1
-	})
-	for _, c := range []net.Conn{first, becomesSilent} {
-		if got := what(c); got != "|end" && got != "|reset" {
-			t.Errorf("client saw %q, want its end", got)
+	synctest.Test(t, func(t *testing.T) {
+		p, r := &Proxy{ledger: newLedger()}, newRoute(0)
+		p.ledger.do(func(a *aftermath) { p.ledger.point(r, &dest{id: "A"}, a) })
+		var first, becomesBusy, becomesSilent *session
+		for _, s := range []**session{&first, &becomesBusy, &becomesSilent} {
+			*s = &session{route: r}
+			(*s).link = leaver{p.ledger, *s}
+			p.ledger.place(*s)
+			p.ledger.opened(*s, nil) // it is active
+			time.Sleep(200 * time.Millisecond)
 		}
-	}
-	if left := p.Connections("A"); len(left) != 1 || left[0].Client != becomesBusy.LocalAddr().String() || left[0].Target == "" {
-		t.Errorf("left are %+v, want the busy one alone", left)
-	}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { p.Cut(ctx, "A", 1) })
+		left := func() (all []*session) {
+			synctest.Wait()
+			for _, e := range p.ledger.snapshot("A", 3) {
+				all = append(all, e.session)
+			}
+			return all
+		}
+		if got := left(); !slices.Equal(got, []*session{becomesBusy, becomesSilent}) {
+			t.Errorf("%d are left, want all but the one that was silent for longest", len(got))
+		}
+		for range 12 { // until behind the second cut
+			time.Sleep(100 * time.Millisecond)
+			becomesBusy.touch()
+		}
+		if got := left(); !slices.Equal(got, []*session{becomesBusy}) {
+			t.Errorf("%d are left, want the busy one alone", len(got))
+		}
+		cancel()
+		wg.Wait()
+		p.ledger.leave(becomesBusy)
+	})
 }
 
 func TestCutEndsWithItsContext(t *testing.T) {
