@@ -84,14 +84,12 @@ func (s *target) accept() {
 			continue
 		}
 		s.accepted.Add(1)
-		if s.retired.Load() {
-			s.late.Add(1)
-		}
+		late := s.retired.Load()
 		s.mu.Lock()
 		s.conns[c] = struct{}{}
 		s.mu.Unlock()
 		s.wg.Go(func() {
-			if err := s.serve(c.(*net.TCPConn)); err != nil {
+			if err := s.serve(c.(*net.TCPConn), late); err != nil {
 				s.why.Store(fmt.Errorf("%w", err)) // of one type, whatever it is
 				s.broken.Add(1)
 			}
@@ -103,10 +101,13 @@ func (s *target) accept() {
 	}
 }
 
-func (s *target) serve(c *net.TCPConn) error {
+func (s *target) serve(c *net.TCPConn, late bool) error {
 	head := make([]byte, 17)
 	if _, err := io.ReadFull(c, head[:1]); err != nil {
 		return nil //nolint:nilerr // left before a word was said, as by a dial that a switch aborted
+	}
+	if late {
+		s.late.Add(1)
 	}
 	switch head[0] {
 	case askQueries:
