@@ -47,8 +47,10 @@ func TestNoDescriptors(t *testing.T) {
 				if after.Descriptors > before.Descriptors+1 || after.Goroutines > before.Goroutines {
 					t.Errorf("before %+v, after %+v", before, after)
 				}
-				if lines := strings.Count(g.logged.String(), "\n"); lines < 1 || lines > 3*rounds {
-					t.Errorf("said %d lines in %d rounds:\n%s", lines, rounds, g.logged)
+				// On a slow machine one round may look like several, each some time after the one before.
+				most := 3 * max(rounds, 1+int(took/(2*time.Second)))
+				if lines := strings.Count(g.logged.String(), "\n"); lines < 1 || lines > most {
+					t.Errorf("said %d lines in %d rounds, want at most %d:\n%s", lines, rounds, most, g.logged)
 				}
 			})
 		})

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -51,7 +50,7 @@ type proc struct {
 	addr   string
 	pid    int
 	stop   func() (cpu time.Duration)
-	logged *bytes.Buffer // complete after stop
+	logged *lockedBuffer // complete after stop
 }
 
 func startChild(t testing.TB, kind, target string, maxConns, descriptors int) proc {
@@ -59,7 +58,7 @@ func startChild(t testing.TB, kind, target string, maxConns, descriptors int) pr
 	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d %d", childEnv, kind, target, maxConns, descriptors))
-	logged := &bytes.Buffer{}
+	logged := &lockedBuffer{}
 	cmd.Stderr = logged
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
