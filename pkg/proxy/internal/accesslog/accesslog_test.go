@@ -204,14 +204,8 @@ func TestPipeNobodyReads(t *testing.T) {
 	defer r.Close()
 	defer w.Close()
 	l := New(w)
-	var worst time.Duration
 	for range 20_000 {
-		start := time.Now()
-		l.Add(example())
-		worst = max(worst, time.Since(start))
-	}
-	if worst > time.Second {
-		t.Errorf("an entry took %v", worst)
+		l.Add(example()) // one that waits for the pipe waits for ever
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()

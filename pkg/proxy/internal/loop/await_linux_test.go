@@ -2,6 +2,7 @@ package loop
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -26,13 +27,17 @@ func TestWaitingLoopsLeaveRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	begin := time.Now()
+	var took []time.Duration
 	for range rounds {
+		begin := time.Now()
 		if err := all[0].call(func() error { return nil }); err != nil { // and then the loop waits again
 			t.Fatal(err)
 		}
+		took = append(took, time.Since(begin))
 	}
-	if took := time.Since(begin); took > rounds*shortWait*time.Millisecond*3/4 {
-		t.Errorf("%d turns of another goroutine took %v", rounds, took)
+	slices.Sort(took)
+	// Of those that wait for a short wait most take all of it; on a busy machine some take long, but not half.
+	if half := took[rounds/2]; half > shortWait*time.Millisecond*3/4 {
+		t.Errorf("half of %d turns of another goroutine took %v and more", rounds, half)
 	}
 }

@@ -56,8 +56,8 @@ func TestSharesWhatItAccepts(t *testing.T) {
 	}
 	_ = raw.Control(func(fd uintptr) {
 		p := &post{fd: int(fd), door: hall{}, open: true}
-		for range clients / acceptBatch {
-			busy.accept(p)
+		for end := time.Now().Add(30 * time.Second); busy.live.Load()+other.live.Load() < clients && time.Now().Before(end); {
+			busy.accept(p) // a client may know that it is connected a moment before the listener does
 		}
 	})
 	if n, m := busy.live.Load(), other.live.Load(); n+m != clients || n < clients/3 || m < clients/3 {
