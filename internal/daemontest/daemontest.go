@@ -15,9 +15,9 @@ import (
 
 // Longest waits of the helpers.
 const (
-	buildWithin = 5 * time.Minute
-	readyWithin = 30 * time.Second
-	stopWithin  = 20 * time.Second
+	buildWithin = 15 * time.Minute // all of Go and etcd, when the cache is cold
+	readyWithin = 2 * time.Minute
+	stopWithin  = time.Minute
 )
 
 // Host is the name of the host that a daemon is started as.

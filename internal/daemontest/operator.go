@@ -13,7 +13,7 @@ import (
 )
 
 // turnWithin is the longest wait for one host's turn.
-const turnWithin = time.Minute
+const turnWithin = 3 * time.Minute
 
 // An Operator writes the state of one project, as the command line does, and follows it.
 type Operator struct {

@@ -21,7 +21,7 @@ import (
 )
 
 // fetchWithin is the longest wait for Debian's packages.
-const fetchWithin = 3 * time.Minute
+const fetchWithin = 10 * time.Minute
 
 // A Tree is some of Debian's packages, unpacked, with the libraries they need.
 type Tree struct{ dir string }

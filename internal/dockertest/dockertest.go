@@ -19,7 +19,7 @@ import (
 const LabelProject = "dev.gantryd.project"
 
 // callTimeout bounds every call that the helpers make.
-const callTimeout = time.Minute
+const callTimeout = 3 * time.Minute
 
 // Engine returns a client of the Docker Engine named by the environment. Without one that answers
 // the test is skipped, or fails when GANTRYD_REQUIRE lists docker.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -159,7 +158,7 @@ func (i *Inspector) Crash(t testing.TB, id string) {
 		if ctx.Err() != nil {
 			t.Fatalf("process %d of container %s does not end", pid, id)
 		}
-		runtime.Gosched()
+		<-time.After(time.Millisecond) // the process needs the processor to end
 	}
 }
 
@@ -211,4 +210,10 @@ func (i *Inspector) Storage(t testing.TB) string {
 		t.Fatalf("ask for the Engine's settings: %v", err)
 	}
 	return info.Driver
+}
+
+// Floor is what Docker Engine takes now to create and start a container of the image, as by the function Floor.
+func (i *Inspector) Floor(t testing.TB, project, imageID string) time.Duration {
+	t.Helper()
+	return Floor(t, i.cli, project, imageID)
 }
