@@ -28,6 +28,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if text := os.Getenv(wholeHeir); text != "" {
+		os.Exit(newDaemon(text))
+	}
 	if os.Getenv(handover.Variable) != "" {
 		os.Exit(newProcess(os.Getenv(asHeir)))
 	}

@@ -61,6 +61,7 @@ func (d *Daemon) takeOver(ctx context.Context) error {
 // reign serves with what was taken over. There is no way back.
 func (d *Daemon) reign(ctx context.Context, l *life, e *estate, state *proxy.State, links []*handover.Link) error {
 	d.addLife(l)
+	defer l.keepLease(ctx)()
 	d.openProxy(ctx, state)
 	d.router.join(links...)
 	d.router.expect(e.Targets)

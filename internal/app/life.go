@@ -168,6 +168,21 @@ func (d *Daemon) watchEmbedded(ctx context.Context, l *life) {
 	}
 }
 
+// keepLease renews the lease that was handed over, until it is told to end: what comes before the loop, such as
+// connections that move, may take longer than the lease lives.
+func (l *life) keepLease(ctx context.Context) (end func()) {
+	if l.fleet == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { l.fleet.Keep(ctx) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
 // deregister gives up this host's place among the others, for a clean end.
 func (l *life) deregister(ctx context.Context) error {
 	if l.fleet == nil {

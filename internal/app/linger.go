@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gantryd/gantryd/internal/handover"
+	"github.com/gantryd/gantryd/internal/packet"
 	"github.com/gantryd/gantryd/internal/sdnotify"
 	"github.com/gantryd/gantryd/pkg/component"
 	"github.com/gantryd/gantryd/pkg/proxy"
@@ -48,8 +49,9 @@ func (d *Daemon) awaitServing(ctx context.Context, heir *handover.Heir) (moved p
 	serving, cancel := context.WithTimeout(ctx, servingWithin)
 	defer cancel()
 	if err = heir.Serving(serving); err == nil {
-		moved = d.move(ctx, heir)
-		err = cmp.Or(heir.Ended(), context.Cause(ctx)) // either may have come meanwhile
+		var all bool
+		moved, all = d.move(ctx, heir)
+		err = cmp.Or(heir.Ended(dyingIf(!all)), context.Cause(ctx)) // either may have come meanwhile
 	}
 	switch {
 	case err != nil && ctx.Err() != nil: // whoever asked this process to end does not know of the new one yet
@@ -72,13 +74,24 @@ func (d *Daemon) awaitServing(ctx context.Context, heir *handover.Heir) (moved p
 	return moved, err
 }
 
-// move hands the connections over that can be. Those that cannot, whatever the reason, are finished here.
-func (d *Daemon) move(ctx context.Context, heir *handover.Heir) (moved proxy.Moved) {
+// dyingIf is how long to wait for the end of a process that may be about to end: its sockets are closed a moment
+// before it is seen to have gone.
+func dyingIf(maybe bool) time.Duration {
+	if maybe {
+		return dyingWithin
+	}
+	return 0
+}
+
+// move hands the connections over that can be, and reports whether the new process took all of them. Those that
+// cannot, whatever the reason, are finished here.
+func (d *Daemon) move(ctx context.Context, heir *handover.Heir) (moved proxy.Moved, all bool) {
 	ctx, cancel := context.WithTimeout(ctx, moveWithin)
 	defer cancel()
+	ended := func() bool { return heir.Ended(dyingWithin) != nil }
 	err := heir.Move(func(c *net.UnixConn) error {
 		var err error
-		moved, err = d.router.proxy.Move(ctx, func(s *proxy.State) (bool, error) { return pass(ctx, c, s) })
+		moved, err = d.router.proxy.Move(ctx, func(s *proxy.State) (bool, error) { return pass(ctx, c, s, ended) })
 		if err != nil {
 			return err
 		}
@@ -87,22 +100,35 @@ func (d *Daemon) move(ctx context.Context, heir *handover.Heir) (moved proxy.Mov
 	if err != nil {
 		d.o.Log.Error("connections are finished here, not by the new process", "err", explain(err))
 	}
-	return moved
+	return moved, err == nil
 }
 
-// pass sends some connections, and waits until the new process carries them. After an error, sent says that it may.
-func pass(ctx context.Context, c *net.UnixConn, s *proxy.State) (sent bool, err error) {
+// What the new process says of some connections, in one byte. While nothing is said it may carry them.
+const (
+	refused = 0 // it does not carry them, and takes no more
+	carried = 1
+)
+
+// errRefused says that the new process has given connections up before it carried any of them.
+var errRefused = errors.New("the new process does not take them; its output says why")
+
+// pass sends some connections, and waits until the new process carries them. After an error, sent says that it may:
+// unless it said that it does not, or closed its side without a word and lives on, as a version does that has no word
+// for that. One that has died may have read of their bytes.
+func pass(ctx context.Context, c *net.UnixConn, s *proxy.State, ended func() bool) (sent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, batchWithin)
 	defer cancel()
 	if err := s.Send(ctx, c); err != nil {
 		return false, err
 	}
-	if err := c.SetReadDeadline(time.Now().Add(batchWithin)); err != nil {
-		return true, err
-	}
-	_, err = io.ReadFull(c, make([]byte, 1))
-	if errors.Is(err, io.EOF) {
-		return false, handover.ErrGone // it gave them up, or has ended
+	defer context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })()
+	said := make([]byte, 1)
+	_, err = io.ReadFull(c, said)
+	switch err = packet.Gone(err); {
+	case err == nil && said[0] == refused, errors.Is(err, handover.ErrGone) && !ended():
+		return false, errRefused
+	case err != nil && ctx.Err() != nil:
+		return true, context.Cause(ctx)
 	}
 	return true, err
 }
@@ -111,17 +137,19 @@ func pass(ctx context.Context, c *net.UnixConn, s *proxy.State) (sent bool, err 
 func (d *Daemon) accept(ctx context.Context, c *net.UnixConn) error {
 	for {
 		s, err := receive(ctx, c)
+		if err == nil {
+			if listeners, conns := s.Counts(); listeners+conns == 0 {
+				return nil
+			}
+			if err = d.router.proxy.Adopt(s); err != nil {
+				s.Close()
+			}
+		}
 		if err != nil {
+			_, _ = c.Write([]byte{refused}) // nobody reads it when the old process is gone
 			return err
 		}
-		if listeners, conns := s.Counts(); listeners+conns == 0 {
-			return nil
-		}
-		if err := d.router.proxy.Adopt(s); err != nil {
-			s.Close()
-			return err
-		}
-		if _, err := c.Write([]byte{1}); err != nil {
+		if _, err := c.Write([]byte{carried}); err != nil {
 			return err
 		}
 	}

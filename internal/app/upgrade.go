@@ -26,6 +26,7 @@ const (
 	servingWithin = 30 * time.Second // it says that it serves
 	moveWithin    = 60 * time.Second // it has the connections that can move; the others end here
 	batchWithin   = 10 * time.Second // it has some of them: these stand still
+	dyingWithin   = time.Second      // it is seen to have ended, once its sockets are closed
 )
 
 // maxLingering is how many earlier processes may still finish connections when another upgrade begins.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -98,6 +99,14 @@ const asHeir = "APP_TEST_HEIR"
 const (
 	hangPreparing = "preparing"
 	hangServing   = "serving" // and ends well when it is asked to, which it says by another file
+	hangMoving    = "moving"  // has the first connections, and says nothing of them; ends as hangServing
+)
+
+// What else a new process may do with the first connections that move.
+const (
+	diesMoving    = "dies"     // reads of them, and is killed
+	refusesMoving = "refuses"  // says that it does not take them, before it has read all
+	silentMoving  = "is-older" // gives them up without a word
 )
 
 // newProcess takes the place of a daemon of these tests.
@@ -124,14 +133,47 @@ func newProcess(how string) int {
 	if err != nil {
 		return 3
 	}
-	if step == hangServing {
-		hang(file, terminated)
-		if os.WriteFile(file+".terminated", nil, 0o600) != nil {
-			return 6
-		}
+	switch step {
+	case hangServing:
+		return hangWell(file, terminated)
+	case hangMoving, diesMoving, refusesMoving, silentMoving:
+		_ = past.Serving(ctx, func(c *net.UnixConn) error { return moveHow(ctx, step, file, c, terminated) })
+		past.Link(nil).Follow(ctx, func(string) {}) // it serves, until the old process has finished
 		return 0
 	}
 	return 4
+}
+
+// hangWell hangs until it is asked to end, and says that it does.
+func hangWell(file string, terminated <-chan os.Signal) int {
+	hang(file, terminated)
+	if os.WriteFile(file+".terminated", nil, 0o600) != nil {
+		return 6
+	}
+	return 0
+}
+
+// moveHow is what a new process does with the first connections that move.
+func moveHow(ctx context.Context, how, file string, c *net.UnixConn, terminated <-chan os.Signal) error {
+	if how == refusesMoving || how == silentMoving { // with most of what came unread, as when it makes no sense
+		if _, err := io.ReadFull(c, make([]byte, 8)); err != nil || how == silentMoving {
+			return err
+		}
+		_, err := c.Write([]byte{0})
+		return err
+	}
+	s, err := proxy.Receive(ctx, c)
+	if err != nil {
+		return err
+	}
+	if how == hangMoving {
+		os.Exit(hangWell(file, terminated))
+	}
+	p := proxy.New(ctx, proxy.Options{})
+	if err := p.Adopt(s); err != nil {
+		return err
+	}
+	return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 }
 
 // hang makes a file and waits.

@@ -192,13 +192,18 @@ func (h *Heir) End(ctx context.Context) error {
 	return h.gone(ctx)
 }
 
-// Ended is ErrGone when the new process has ended, or nil.
-func (h *Heir) Ended() error {
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(h.pidfd), Events: unix.POLLIN}}, 0) //nolint:gosec // a descriptor
-	if n > 0 && err == nil {
-		return ErrGone
+// Ended is ErrGone when the new process has ended, or does so within the time given; else nil.
+func (h *Heir) Ended(within time.Duration) error {
+	for end := time.Now().Add(within); ; {
+		left := max(0, time.Until(end))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(h.pidfd), Events: unix.POLLIN}}, int(left.Milliseconds())) //nolint:gosec // a descriptor
+		switch {
+		case n > 0 && err == nil:
+			return ErrGone
+		case !errors.Is(err, unix.EINTR) || left == 0:
+			return nil
+		}
 	}
-	return nil
 }
 
 // gone waits until the process has ended.

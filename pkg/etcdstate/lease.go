@@ -37,6 +37,14 @@ func (s *Store) leaseLoop(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// Keep renews the lease that another process of this daemon left, until ctx ends or the lease is lost, which Run
+// mends. It is for the time between being the one whose lease it is, and Run, which must not run yet.
+func (s *Store) Keep(ctx context.Context) {
+	if s.inheritLease() {
+		s.hold(ctx)
+	}
+}
+
 // inheritLease goes on with the lease of another process of this daemon, and reports whether there is one. It
 // is not trusted before it was renewed.
 func (s *Store) inheritLease() bool {
