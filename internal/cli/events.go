@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gantryd/gantryd/pkg/component"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
 	"github.com/gantryd/gantryd/pkg/rollout"
 )
@@ -65,8 +66,18 @@ func (g *gantryd) events(ctx context.Context, c *etcdstate.Client, project, form
 		for _, e := range newEvents(before, after, g.components, time.Now().UTC()) {
 			g.sayEvent(e, form)
 		}
-		before = after
+		before = seen(before, after)
 	})
+}
+
+// seen is the project as it was seen last, for the next look.
+func seen(before, after etcdstate.Project) etcdstate.Project {
+	views := make(map[string]component.View, len(after.Components))
+	for name, v := range after.Components {
+		views[name] = rollout.Seen(before.Components[name], v)
+	}
+	after.Components = views
+	return after
 }
 
 // recordedEvents are those that the history keeps, the oldest first.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/gantryd/gantryd/pkg/component"
 	"github.com/gantryd/gantryd/pkg/rollout"
 )
@@ -53,6 +55,7 @@ func TestEventsFollow(t *testing.T) {
 			}
 		}
 	}()
+	var failures []string
 	await := func(kind string, what func()) rollout.Event {
 		t.Helper()
 		what()
@@ -62,6 +65,9 @@ func TestEventsFollow(t *testing.T) {
 			case e, ok := <-lines:
 				if !ok {
 					t.Fatalf("it ended before %q", kind)
+				}
+				if e.Kind == rollout.EventFailure {
+					failures = append(failures, e.Text)
 				}
 				if e.Kind == kind {
 					return e
@@ -85,6 +91,21 @@ func TestEventsFollow(t *testing.T) {
 	})
 	if e.Text != "host h1: not ready" {
 		t.Errorf("halted = %+v", e)
+	}
+	// Its daemon is restarted: the status is gone, and comes again.
+	was := component.HostStatus{Host: "h1", Target: g, Step: component.StepFailed, Failure: &component.Failure{Generation: g, Reason: "exit code 3", At: time.Now()}}
+	await(rollout.EventFailure, func() { f.put("components/web/hosts/h1", was) })
+	await(rollout.EventHostUp, func() { f.put("machines/h1/state", component.Machine{Status: "running"}) })
+	await(rollout.EventHostDown, func() {
+		f.etcd.Delete(t, "/gantryd/projects/shop/components/web/hosts/h1")
+		f.etcd.Delete(t, "/gantryd/projects/shop/machines/h1/state")
+	})
+	f.put("components/web/hosts/h1", was)
+	await(rollout.EventHostUp, func() { f.put("machines/h1/state", component.Machine{Status: "running"}) })
+	was.Failure = &component.Failure{Generation: g, Reason: "exit code 4", At: was.Failure.At.Add(time.Minute)}
+	await(rollout.EventFailure, func() { f.put("components/web/hosts/h1", was) })
+	if d := cmp.Diff([]string{"exit code 3", "exit code 4"}, failures); d != "" {
+		t.Errorf("failures told (-want +got):\n%s", d)
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)

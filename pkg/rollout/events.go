@@ -102,6 +102,22 @@ func Events(name string, before, after component.View, now time.Time) []Event {
 	return out
 }
 
+// Seen is after, the newer of two looks, as the look before the next one: with what hosts said last that say nothing
+// at the moment. A daemon that was restarted says again what was told of it before.
+func Seen(before, after component.View) component.View {
+	hosts := maps.Clone(after.Hosts)
+	for h, st := range before.Hosts {
+		if _, there := hosts[h]; !there {
+			if hosts == nil {
+				hosts = map[string]component.HostStatus{}
+			}
+			hosts[h] = st
+		}
+	}
+	after.Hosts = hosts
+	return after
+}
+
 // recorded tells what is new in the rollout record.
 func recorded(name string, before, after component.View, out *[]Event, add func(host, kind, text string)) {
 	was, is := before.Record(), after.Record()

@@ -64,3 +64,27 @@ func TestEvents(t *testing.T) {
 		t.Errorf("events of hosts = %+v", hosts)
 	}
 }
+
+// TestRestartedDaemonHasNoNews: its status is gone with its lease, and comes again.
+func TestRestartedDaemonHasNoNews(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	says := func(at time.Time) component.View {
+		return component.View{Hosts: map[string]component.HostStatus{
+			"h1": {Step: component.StepFailed, Target: 7, Restarts: 2, Failure: &component.Failure{Reason: "exit code 3", At: at}},
+		}}
+	}
+	looks := []struct {
+		v    component.View
+		want int
+	}{{says(at), 3}, {component.View{}, 0}, {component.View{}, 0}, {says(at), 0}, {says(at.Add(time.Second)), 1}}
+	var before component.View
+	for i, look := range looks {
+		if got := Events("web", before, look.v, at); len(got) != look.want {
+			t.Errorf("look %d: %+v, want %d events", i, got, look.want)
+		}
+		before = Seen(before, look.v)
+	}
+	if len(looks[1].v.Hosts) != 0 {
+		t.Error("Seen changed what it was given")
+	}
+}
