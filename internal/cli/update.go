@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,7 +51,7 @@ command has to stay for it.`,
 				return err
 			}
 			o.conditional = cmd.Flags().Changed("if-revision")
-			if o.conditional && len(g.components) != 1 {
+			if o.conditional && len(slices.Compact(slices.Sorted(slices.Values(g.components)))) != 1 {
 				return fail(exitUsage, "--if-revision is about one component: name it with -c")
 			}
 			return g.with(cmd.Context(), func(c *etcdstate.Client) error { return g.update(cmd.Context(), c, args[0], o) })
