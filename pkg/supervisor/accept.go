@@ -28,8 +28,8 @@ func (s *Supervisor) accept(u *unit, view *component.View) (component.Desired, c
 	s.heard(u, view.Rollout)
 	if d.Status == "" || known && (rec.Accepted.Spec != nil || view.Config == nil) {
 		accepted := rec.Accepted
-		if known && d.Generation == rec.Generation { // a daemon that knew nothing of these may have accepted it
-			accepted.Follows, accepted.Together, accepted.Prepared = d.Follows, d.Together, d.Prepared
+		if known && d.Generation == rec.Generation {
+			accepted = s.catchUp(u, accepted, d)
 		}
 		return s.steer(u, accepted, view.Config), view.Turn
 	}
@@ -46,6 +46,17 @@ func (s *Supervisor) accept(u *unit, view *component.View) (component.Desired, c
 	s.retryPull(d.ImageID)
 	s.announce(u, rec, d)
 	return s.steer(u, d, view.Config), view.Turn
+}
+
+// catchUp is what was accepted with what an older daemon, which accepted it, may not have known of d. It is remembered:
+// whoever ends is looked for among those that follow it.
+func (s *Supervisor) catchUp(u *unit, accepted, d component.Desired) component.Desired {
+	full := accepted
+	full.Follows, full.Together, full.Prepared = d.Follows, d.Together, d.Prepared
+	if !reflect.DeepEqual(full, accepted) {
+		s.note(u, func(r *component.Record) { r.Accepted = full })
+	}
+	return full
 }
 
 // steer is d with the settings of config that need no other container, as far as d has any

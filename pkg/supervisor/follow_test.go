@@ -54,3 +54,27 @@ func TestComponentIsSkippedWhenTheOneBeforeHalts(t *testing.T) {
 		}
 	})
 }
+
+// TestStateThatAnOlderDaemonAcceptedIsReadAgain: what that one did not know is not in its memory, and counts all the same.
+func TestStateThatAnOlderDaemonAcceptedIsReadAgain(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.both()
+		w.after(100 * time.Millisecond)
+		w.stop()
+		rec := w.memory.recs.Components["web"]
+		if rec.Accepted.Follows != "db" || rec.Generation == 0 {
+			t.Fatalf("remembered of web: %+v", rec)
+		}
+		rec.Accepted.Follows, rec.Accepted.Together, rec.Accepted.Prepared = "", nil, false
+		w.memory.recs.Components["web"] = rec
+		w.start()
+		w.after(100 * time.Millisecond)
+		if st := w.published(); st.Detail != "component db comes first" || w.engine.total() != 1 {
+			t.Errorf("web = %q: %q, with %d containers; want it to wait for db", st.Step, st.Detail, w.engine.total())
+		}
+		w.after(5 * time.Second) // long before a resync would see it
+		if r := w.rollout(); r.Status != component.RolloutDone {
+			t.Errorf("rollout of web = %+v, want done", r)
+		}
+	})
+}
