@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -56,8 +57,11 @@ func (e *Engine) tellEnds(ctx context.Context, list []component.EngineContainer)
 			if with, err = e.endedWithEngine(ctx, c.ID); errdefs.IsNotFound(err) {
 				continue // it is gone meanwhile
 			}
-			if err != nil {
+			if err = e.answered(ctx, err); errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
 				return fmt.Errorf("ask why container %q ended: %w", component.Short(c.ID), err)
+			}
+			if err != nil { // it counts as one that ended by itself, and does not keep the others from being seen
+				e.log.Warn("container cannot be inspected", "container", component.Short(c.ID), "err", err)
 			}
 			e.ends.keep(c.ID, with)
 		}
@@ -100,6 +104,18 @@ func endedBefore(s *container.State, at time.Time) bool {
 	}
 	ended, err := time.Parse(time.RFC3339Nano, s.FinishedAt)
 	return err == nil && !s.Running && began.Before(at) && ended.Before(at)
+}
+
+// answered is err, or ErrUnreachable when that is likely to be no answer about what was asked: an Engine that is
+// about to end refuses this and that.
+func (e *Engine) answered(ctx context.Context, err error) error {
+	if err == nil || errdefs.IsNotFound(err) || errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
+		return err
+	}
+	if gone := e.takesClients(ctx); gone != nil {
+		return fmt.Errorf("%w: %w", gone, err)
+	}
+	return err
 }
 
 // takesClients is nil when the Engine answers on a new connection. One that is about to end answers on old ones

@@ -1,7 +1,14 @@
 package engine
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,4 +88,45 @@ func TestEndsAreNotToldByAnEngineThatTakesNoNewConnections(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// TestContainerThatCannotBeInspectedHidesNoOther asks a real Engine, which answers with an error when it is asked for one
+// of the containers.
+func TestContainerThatCannotBeInspectedHidesNoOther(t *testing.T) {
+	dial := dockertest.Engine(t).Dialer()
+	way := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
+	t.Cleanup(way.CloseIdleConnections)
+	proxy := &httputil.ReverseProxy{Transport: way, Director: func(r *http.Request) { r.URL.Scheme, r.URL.Host = "http", "docker" }}
+	var broken atomic.Value
+	broken.Store("none")
+	e := newEngine(t, dockertest.Project(t), fakeEngine(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/containers/"+broken.Load().(string)+"/json") {
+			http.Error(w, `{"message":"RWLayer of container is unexpectedly nil"}`, http.StatusInternalServerError)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	})))
+	r := appRequest(t, func(s *component.Spec) { s.PreDeploy.Command = []string{"exit", "0"} })
+	r.Task = true
+	task, other := start(t, e, r), start(t, e, appRequest(t, nil))
+	broken.Store(task)
+	eventually(t, 20*time.Second, func() string {
+		list, err := e.Containers(t.Context())
+		if err != nil || len(list) != 2 {
+			return fmt.Sprintf("containers %v, %v", list, err)
+		}
+		for _, c := range list {
+			if c.ID == task && (c.State != component.RunExited || c.WithEngine) || c.ID == other && c.State != component.RunRunning {
+				return fmt.Sprintf("%+v", c)
+			}
+		}
+		return ""
+	})
+	_, err := e.Succeeded(t.Context(), task)
+	_, whyErr := e.ExitReason(t.Context(), task)
+	for _, err := range []error{err, whyErr} {
+		if err == nil || errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "RWLayer") {
+			t.Errorf("its end: %v, want what the Engine says", err)
+		}
+	}
 }

@@ -98,7 +98,7 @@ func (e *Engine) ExitReason(ctx context.Context, id string) (string, error) {
 	defer failpoint.Around(failpoint.ExitReason)()
 	c, err := e.inspect(ctx, id)
 	if err != nil {
-		return "", err
+		return "", e.answered(ctx, err)
 	}
 	return exitReason(c.State), nil
 }
@@ -108,7 +108,7 @@ func (e *Engine) ExitReason(ctx context.Context, id string) (string, error) {
 func (e *Engine) Succeeded(ctx context.Context, id string) (bool, error) {
 	c, err := e.inspect(ctx, id)
 	if err != nil {
-		return false, err
+		return false, e.answered(ctx, err)
 	}
 	return c.State.ExitCode == 0 && c.State.Error == "" && c.State.Status == container.StateExited, nil
 }

@@ -22,10 +22,11 @@ type memEngine struct {
 	startErr   map[string]error // by image
 	stopErr    error
 	pullErr    error
-	stubborn   bool            // containers end at the end of their grace only
-	silent     bool            // nothing answers
-	halfDone   bool            // Start stops answering after it created the container
-	succeeded  map[string]bool // containers that ended with exit code 0
+	stubborn   bool             // containers end at the end of their grace only
+	silent     bool             // nothing answers
+	halfDone   bool             // Start stops answering after it created the container
+	succeeded  map[string]bool  // containers that ended with exit code 0
+	inspectErr map[string]error // by container ID
 	calls      []string
 	changed    func(string)
 }
@@ -197,7 +198,11 @@ func (e *memEngine) Logs(_ context.Context, id string, _ int) ([]string, error) 
 	return []string{"last words of " + id}, nil
 }
 
-func (e *memEngine) ExitReason(context.Context, string) (string, error) { return "exit code 1", nil }
+func (e *memEngine) ExitReason(_ context.Context, id string) (string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return "exit code 1", e.inspectErr[id]
+}
 
 func (e *memEngine) RemoveImage(_ context.Context, id string) error {
 	return e.do("remove image "+id, "", func() error { delete(e.images, id); return nil })
@@ -254,7 +259,7 @@ func (e *memEngine) env(id string) []string {
 func (e *memEngine) Succeeded(_ context.Context, id string) (bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.succeeded[id], nil
+	return e.succeeded[id], e.inspectErr[id]
 }
 
 // exit ends the process of a container by itself.

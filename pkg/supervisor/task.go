@@ -37,14 +37,9 @@ func (s *Supervisor) taskStates(ctx context.Context, u *unit, cs []component.Eng
 			End: rec.Tasks[c.ID], Busy: busy[c.ID],
 		}
 		if c.State == component.RunExited {
-			ok, err := s.Engine.Succeeded(ctx, c.ID)
-			if err != nil {
+			var err error
+			if t.Failed, err = s.taskEnd(ctx, u.name, c.ID); err != nil {
 				return nil, err
-			}
-			if !ok {
-				if t.Failed, err = s.Engine.ExitReason(ctx, c.ID); err != nil {
-					return nil, err
-				}
 			}
 		}
 		out = append(out, t)
@@ -59,6 +54,24 @@ func (s *Supervisor) taskStates(ctx context.Context, u *unit, cs []component.Eng
 		}
 	}
 	return out, nil
+}
+
+// taskEnd says why the task container failed, nothing when it succeeded. One of which the engine cannot tell has
+// failed: a migration that may not have been done does not count as done, and must not keep the component from being
+// looked after.
+func (s *Supervisor) taskEnd(ctx context.Context, name, id string) (failed string, err error) {
+	ok, err := s.Engine.Succeeded(ctx, id)
+	if err == nil && !ok {
+		failed, err = s.Engine.ExitReason(ctx, id)
+	}
+	switch {
+	case err == nil:
+		return failed, nil
+	case ctx.Err() != nil || errors.Is(err, component.ErrEngineUnreachable) || errors.Is(err, context.DeadlineExceeded):
+		return "", err
+	}
+	s.Log.Warn("pre-deploy task counts as failed, its end is unknown", "component", name, "container", component.Short(id), "err", err)
+	return "nobody knows how it ended: " + err.Error(), nil
 }
 
 // runTask starts the container of the pre-deploy task. When the engine refuses, the release cannot come up.

@@ -86,6 +86,43 @@ func TestTaskThatTakesTooLongIsEnded(t *testing.T) {
 	})
 }
 
+// TestTaskWhoseEndIsUnknownFails: what the engine cannot tell of is no success, and keeps nobody from being looked after.
+func TestTaskWhoseEndIsUnknownFails(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.fresh()
+		w.engine.fault(func(e *memEngine) {
+			e.inspectErr = map[string]error{"c2": errors.New("inspect container c2: layer store: no such file")}
+		})
+		w.engine.exit("c2", true)
+		w.after(5 * time.Second)
+		r := w.rollout()
+		if r.Status != component.RolloutHalted || r.Kind != component.PreDeployFail || !strings.Contains(r.Reason, "nobody knows how it ended: inspect container c2") {
+			t.Errorf("rollout = %+v, want halted by the task", r)
+		}
+		w.engine.crash("c1")
+		w.after(20 * time.Second)
+		w.serving("c3", "c3") // what served is repaired
+	})
+}
+
+// TestTaskIsNotBlamedForTheEngine: an engine that does not answer says nothing of the task.
+func TestTaskIsNotBlamedForTheEngine(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.fresh()
+		w.engine.fault(func(e *memEngine) { e.inspectErr = map[string]error{"c2": component.ErrEngineUnreachable} })
+		w.engine.exit("c2", true)
+		w.after(10 * time.Second)
+		if r := w.rollout(); r.Status != component.RolloutProgressing || r.Prepared != nil {
+			t.Errorf("rollout = %+v, want that it waits", r)
+		}
+		w.engine.fault(func(e *memEngine) { e.inspectErr = nil })
+		w.after(time.Minute)
+		if r := w.rollout(); r.Status != component.RolloutDone || r.Prepared == nil {
+			t.Errorf("rollout = %+v, want done", r)
+		}
+	})
+}
+
 func TestTaskThatCannotStartFails(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.engine.startErr["v2"] = errors.New("no such program")
