@@ -45,6 +45,7 @@ type componentCache struct {
 	desired    component.Desired
 	desiredErr error
 	rollout    component.Rollout
+	rolloutRaw []byte // as it is stored
 	hosts      shared[component.HostStatus]
 	turns      map[int]turn
 	changing   map[string]int64 // hosts with a turn for an update that did not end, with the revision of that
@@ -205,7 +206,7 @@ func (c *cache) set(p place, key string, raw []byte, v version) {
 	case kindRollout:
 		var r rolloutValue
 		err = decode(key, raw, &r)
-		c.at(p.component).rollout = r.Rollout
+		c.at(p.component).rollout, c.at(p.component).rolloutRaw = r.Rollout, slices.Clone(raw)
 	case kindTurn:
 		t := turn{version: v}
 		err = decode(key, raw, &t.turnValue)
@@ -269,7 +270,7 @@ func (c *cache) removeOf(p place) {
 	case kindState:
 		d.desired, d.desiredErr = component.Desired{}, nil
 	case kindRollout:
-		d.rollout = component.Rollout{}
+		d.rollout, d.rolloutRaw = component.Rollout{}, nil
 	case kindTurn:
 		delete(d.turns, p.slot)
 	case kindChanging:
@@ -300,6 +301,15 @@ func (c *cache) rollout(name string) (component.Rollout, int64) {
 		return component.Rollout{}, 0
 	}
 	return d.rollout, c.known[c.keys.rollout(name)].mod
+}
+
+// rolloutOver is the value of a component's rollout key with r in place of the record that is known.
+func (c *cache) rolloutOver(name string, r component.Rollout, op string) (string, error) {
+	var raw []byte
+	if d, ok := c.components[name]; ok {
+		raw = d.rolloutRaw
+	}
+	return mergeRollout(c.keys.rollout(name), raw, r, op)
 }
 
 func (c *cache) has(key string) bool {

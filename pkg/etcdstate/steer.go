@@ -34,7 +34,7 @@ func (c *Client) Steer(ctx context.Context, project, name string, decide func(co
 		if err != nil {
 			return 0, err
 		}
-		done, err := c.steer(ctx, k, name, v, r, op)
+		done, err := c.steer(ctx, data, name, v, r, op)
 		if err != nil {
 			return 0, fmt.Errorf("steer %q: %w", name, err)
 		}
@@ -48,9 +48,10 @@ func (c *Client) Steer(ctx context.Context, project, name string, decide func(co
 	return 0, fmt.Errorf("steer %q: %w: others write it as well", name, component.ErrChanged)
 }
 
-func (c *Client) steer(ctx context.Context, k keys, name string, v component.View, r component.Rollout, op string) (bool, error) {
+func (c *Client) steer(ctx context.Context, data *cache, name string, v component.View, r component.Rollout, op string) (bool, error) {
+	k := data.keys
 	key := k.rollout(name)
-	value, err := encode(key, rolloutValue{r, op})
+	value, err := data.rolloutOver(name, r, op)
 	if err != nil {
 		return false, err
 	}
@@ -117,7 +118,7 @@ func (c *Client) forgetIn(ctx context.Context, k keys, name, host string, data *
 	op, tried := newID(), false
 	for try := range contention {
 		v := data.view(name)
-		writes, cmps, err := k.forgetting(name, host, v, op)
+		writes, cmps, err := data.forgetting(name, host, v, op)
 		switch {
 		case err != nil:
 			return false, err
@@ -145,7 +146,8 @@ func (c *Client) forgetIn(ctx context.Context, k keys, name, host string, data *
 }
 
 // forgetting are the writes after which a component waits for the host no longer, and what they need.
-func (k keys) forgetting(name, host string, v component.View, op string) ([]clientv3.Op, []clientv3.Cmp, error) {
+func (c *cache) forgetting(name, host string, v component.View, op string) ([]clientv3.Op, []clientv3.Cmp, error) {
+	k := c.keys
 	cmps := []clientv3.Cmp{unchanged(k.machine(host), 0)}
 	var writes []clientv3.Op
 	if at, lost := v.Changing[host]; lost {
@@ -154,7 +156,7 @@ func (k keys) forgetting(name, host string, v component.View, op string) ([]clie
 	}
 	if r, changed := v.Forgotten(host); changed {
 		key := k.rollout(name)
-		value, err := encode(key, rolloutValue{r, op})
+		value, err := c.rolloutOver(name, r, op)
 		if err != nil {
 			return nil, nil, err
 		}

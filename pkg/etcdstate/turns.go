@@ -148,9 +148,8 @@ func (s *Store) turnWrites(name string, f free, at component.View, op string) ([
 	if !changed {
 		return writes, nil
 	}
-	key = s.keys.rollout(name)
-	value, err = encode(key, rolloutValue{r, op})
-	return append(writes, put(key, value, clientv3.NoLease)), err
+	value, err = s.rolloutOver(name, r, op)
+	return append(writes, put(s.keys.rollout(name), value, clientv3.NoLease)), err
 }
 
 // EndTurn publishes st, writes r when it is not nil, and gives the turn up, in one transaction that
@@ -213,7 +212,7 @@ func (s *Store) endTurn(ctx context.Context, name string, e ending, r *component
 			writes = append(writes, remove(s.keys.changing(name, s.host)))
 		}
 		if next, news := after(record, r, passed); news {
-			value, err := encode(rollout, rolloutValue{next, newID()})
+			value, err := s.rolloutOver(name, next, newID())
 			if err != nil {
 				return err
 			}
@@ -257,6 +256,14 @@ func after(record component.Rollout, r *component.Rollout, maxFailures int) (com
 	return record.After(*r, maxFailures)
 }
 
+// rolloutOver is the value of a rollout key with r in place of what is known; the write is to depend on that being
+// there still.
+func (s *Store) rolloutOver(name string, r component.Rollout, op string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cache.rolloutOver(name, r, op)
+}
+
 // Returned takes the trace of this host's turn away, when it is of that revision still.
 func (s *Store) Returned(ctx context.Context, name string, revision int64) error {
 	letGo, err := s.turnTo(ctx, name)
@@ -295,7 +302,7 @@ func (s *Store) PutRollout(ctx context.Context, name string, r component.Rollout
 	}
 	defer letGo()
 	state, key := s.keys.state(name), s.keys.rollout(name)
-	value, err := encode(key, rolloutValue{r, newID()})
+	value, err := s.rolloutOver(name, r, newID())
 	if err != nil {
 		return err
 	}

@@ -172,12 +172,26 @@ func (d *draft) putRollout(name string, r component.Rollout) error {
 		return err
 	}
 	c := d.data.Components[name]
-	c.Rollout, c.RolloutRevision = b, d.revision
+	c.Rollout, c.RolloutRevision = c.rolloutOver(b, r), d.revision
 	if r.Status == component.RolloutDone && r.Generation == c.Generation {
 		c.Good, c.GoodGeneration = c.Desired, c.Generation
 	}
 	d.put(name, c)
 	return nil
+}
+
+// rolloutOver is b, which is r, with what a newer version wrote in the record of the same generation that it takes the
+// place of.
+func (c componentData) rolloutOver(b json.RawMessage, r component.Rollout) json.RawMessage {
+	var old component.Rollout
+	if c.Rollout == nil || decode(c.Rollout, &old) != nil || old.Generation != r.Generation {
+		return b
+	}
+	known, err := json.Marshal(old)
+	if err != nil {
+		return b
+	}
+	return carry(c.Rollout, known, b, keep{})
 }
 
 // putStatus keeps st. The write is quiet when only what moves by itself differs.

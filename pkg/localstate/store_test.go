@@ -242,6 +242,39 @@ func TestStopKeepsWhatANewerVersionAsked(t *testing.T) {
 	}
 }
 
+func TestRecordKeepsWhatANewerVersionWrote(t *testing.T) {
+	dir := t.TempDir()
+	s := openTestStore(t, dir)
+	g := mustSet(t, s, "web", readyState("sha256:aa"))
+	path := filepath.Join(dir, storeName)
+	kept := func(what string) {
+		t.Helper()
+		if data := readData(t, path, kindStore); !strings.Contains(string(data), `"novel":{"a":1}`) {
+			t.Errorf("after %s: a field is lost in %s", what, data)
+		}
+	}
+	must(t, s.TakeTurn(t.Context(), "web", 1, s.View("web")))
+	edit(t, path, kindStore, func(v map[string]any) {
+		v["components"].(map[string]any)["web"].(map[string]any)["rollout"].(map[string]any)["novel"] = map[string]int{"a": 1}
+	})
+	s = openTestStore(t, dir)
+	must(t, s.TakeTurn(t.Context(), "web", 1, s.View("web")))
+	r := component.Rollout{Generation: g, Status: component.RolloutHalted, Reason: "not ready"}
+	must(t, s.EndTurn(t.Context(), "web", component.HostStatus{Host: "h1"}, &r))
+	kept("EndTurn")
+	r.Reason = "another"
+	must(t, s.PutRollout(t.Context(), "web", r, s.View("web")))
+	kept("PutRollout")
+	if got := openTestStore(t, dir).View("web").Rollout; got.Reason != "another" {
+		t.Errorf("record = %+v", got)
+	}
+	g = mustSet(t, s, "web", readyState("sha256:bb"))
+	must(t, s.PutRollout(t.Context(), "web", component.Rollout{Generation: g, Status: component.RolloutProgressing}, s.View("web")))
+	if data := readData(t, path, kindStore); strings.Contains(string(data), "novel") {
+		t.Errorf("the record of another generation has a field of the one before: %s", data)
+	}
+}
+
 func TestRunReportsWhatChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openTestStore(t, t.TempDir())
