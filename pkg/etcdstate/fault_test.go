@@ -394,10 +394,11 @@ func TestMemoryOfAMember(t *testing.T) {
 	p := etcdtest.Processes(t, 1)[0]
 	c := dial(t, etcdstate.Config{Endpoints: []string{p.Endpoint()}})
 	var wg sync.WaitGroup
-	for i := range 50 { // at once, so that a slow disk syncs several of them together
+	for i := range 5 { // at once, so that a slow disk syncs several of them together
 		wg.Go(func() {
-			for range 60 { // of all, more than a snapshot's worth
-				if _, err := c.SetDesired(t.Context(), "p", fmt.Sprintf("c%d", i), component.Desired{Status: component.StatusReady}); err != nil {
+			for n := range 600 { // of all, more than a snapshot's worth
+				name := fmt.Sprintf("c%d-%d", i, n%10)
+				if _, err := c.SetDesired(t.Context(), "p", name, component.Desired{Status: component.StatusReady}); err != nil {
 					t.Errorf("SetDesired = %v", err)
 					return
 				}

@@ -20,7 +20,7 @@ import (
 // Waits are for machines that stand still for seconds now and then, as a busy disk makes them.
 const (
 	// patience bounds every wait; a passing test spends little of it.
-	patience = 40 * time.Second
+	patience = time.Minute
 	// unhurried is the command timeout of clients. Where a command is to fail, it is waited for.
 	unhurried = 15 * time.Second
 	// lasting is the TTL of leases that are to last: only what ends a lease on purpose ends it.

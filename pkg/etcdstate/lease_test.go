@@ -216,16 +216,10 @@ func TestTurnsExcludeEachOther(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		hosts = append(hosts, f.host(t, name, etcdstate.StoreOptions{TTL: 2 * time.Second}))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
-	const enough, losses = 100, 20 // turns, and ends of leases
-	var taken, lost atomic.Int32
-	count := func(n *atomic.Int32) {
-		n.Add(1)
-		if taken.Load() >= enough && lost.Load() >= losses {
-			cancel()
-		}
-	}
+	const enough, each = 75, 5 // turns, and after how many of them a lease ends
+	var taken atomic.Int32
 	var wg sync.WaitGroup
 	for _, h := range hosts {
 		eventually(t, "generation", func() bool { return h.View("web").Desired.Generation == g })
@@ -235,7 +229,9 @@ func TestTurnsExcludeEachOther(t *testing.T) {
 					pauseTest(ctx, time.Millisecond)
 					continue
 				}
-				count(&taken)
+				if taken.Add(1) >= enough {
+					cancel()
+				}
 				pauseTest(ctx, time.Duration(rand.IntN(5))*time.Millisecond)
 				st := status(h.name, n)
 				st.Step = "ended" // told from what is published again after a lost lease
@@ -244,11 +240,14 @@ func TestTurnsExcludeEachOther(t *testing.T) {
 		})
 	}
 	wg.Go(func() {
-		for pauseTest(ctx, 100*time.Millisecond) {
+		for lost := int32(0); pauseTest(ctx, 5*time.Millisecond); {
+			if taken.Load()/each <= lost { // a slow machine would lose leases faster than it takes turns
+				continue
+			}
 			resp, err := f.raw.Get(ctx, machineKey(hosts[rand.IntN(len(hosts))].name))
 			if err == nil && len(resp.Kvs) == 1 {
 				if _, err := f.raw.Revoke(ctx, clientv3.LeaseID(resp.Kvs[0].Lease)); err == nil {
-					count(&lost)
+					lost++
 				}
 			}
 		}

@@ -109,6 +109,7 @@ func TestHistoryHoldsAnOperationOnce(t *testing.T) {
 // configuration: the update must not fail because of the past.
 func TestHistoryOfLargeStates(t *testing.T) {
 	f := newFleet(t)
+	f.client = dial(t, etcdstate.Config{Endpoints: []string{f.member.Endpoint()}, CommandTimeout: 2 * patience}) // with the race detector, a MiB takes its time
 	large := asked("a")
 	large.Spec.Command = []string{strings.Repeat("x", 900<<10)}
 	_, err := f.client.SetDesired(t.Context(), "p", "web", large)
