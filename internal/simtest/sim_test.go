@@ -49,7 +49,7 @@ func (f *fleet) roll(tb testing.TB, imageID string, during func()) figure {
 	f.done(tb, f.specs[0], 10*time.Minute)
 	g := figure{hosts: len(f.hosts), took: time.Since(began)}
 	g.load = f.member.Load(tb).Sub(before)
-	f.rest(tb, 5*time.Minute)
+	f.rest(tb, 8*time.Minute)
 	for _, h := range f.hosts {
 		if !h.engine.serves(f.specs[0].Name, imageID) {
 			tb.Errorf("host %s does not serve what was asked for", h.name)
@@ -78,9 +78,21 @@ func TestCountsStayBounded(t *testing.T) {
 	if n := float64(g.load.Events) / small / small; n > 7 {
 		t.Errorf("each turn sent %.1f events to each daemon, want at most 7", n)
 	}
-	if limit := 30 * g.least(); g.took > limit {
+	// Nobody waits for a timer; on a busy machine etcd takes its time for all that is written.
+	if limit := 30*g.least() + time.Duration(g.load.Writes)*f.put(t); g.took > limit {
 		t.Errorf("the rollout took %v, want less than %v", g.took, limit)
 	}
+}
+
+// put is how long etcd takes for a write now.
+func (f *fleet) put(t *testing.T) time.Duration {
+	t.Helper()
+	const n = 20
+	began := time.Now()
+	for range n {
+		f.member.Put(t, "/put", "")
+	}
+	return time.Since(began) / n
 }
 
 // TestOtherProjectsAreNotWatched writes what another project's hosts would.
@@ -109,28 +121,31 @@ func TestRestartOfAllHostsDoesNotStopARollout(t *testing.T) {
 
 func await(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(5 * time.Minute)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			tb.Fatalf("wait for %s: not within a minute", what)
+			tb.Fatalf("wait for %s: not within 5 minutes", what)
 		}
 	}
 }
 
+// sizes is the variable that says which fleets TestTable measures.
+const sizes = "GANTRYD_SIM"
+
 // TestTable measures fleets of the sizes in GANTRYD_SIM.
 func TestTable(t *testing.T) {
-	sizes := os.Getenv("GANTRYD_SIM")
-	if sizes == "" {
-		t.Skip("GANTRYD_SIM names no sizes")
+	wanted := os.Getenv(sizes)
+	if wanted == "" {
+		t.Skipf("%s names no sizes", sizes)
 	}
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "hosts\tleast\ttook\tfactor\twrites/turn\tproposals/turn\tevents/daemon\tKB/daemon\twatches\trestarted\t")
-	for text := range strings.SplitSeq(sizes, ",") {
+	for text := range strings.SplitSeq(wanted, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			t.Fatal(err)
