@@ -130,10 +130,9 @@ func embedded(tb testing.TB) *daemontest.Daemon {
 // TestDaemonIsLight holds the figures that do not depend on how busy the machine is.
 func TestDaemonIsLight(t *testing.T) {
 	s := serve(t)
-	if n := watches(t, s.etcd); n != 2 { // the daemon's and the test's own
-		t.Errorf("etcd has %d watches, want the daemon's one and this test's", n)
-	}
-	if per := fdsPer(t, s); per > fdsPerConn {
+	// One that has ended and its successor may be there both for a moment, or neither.
+	daemontest.Await(t, time.Minute, "etcd to have the daemon's watch, this test's and no other", func() bool { return watches(t, s.etcd) == 2 })
+	if per := fdsPer(t, s); per > fdsPerConn+0.05 { // some more are no connection's
 		t.Errorf("%.2f descriptors per idle proxied connection, want %v", per, fdsPerConn)
 	}
 	if rss, _ := memory(t, s.daemon.PID()); rss > 1.5*memoryAlone { // under load, pages come and go
@@ -172,14 +171,14 @@ func fdsPer(tb testing.TB, s serving) float64 {
 // echo opens a connection, sees that it works, and leaves it open until the test ends.
 func echo(tb testing.TB, port int) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
 	defer cancel()
 	c, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second)) // fails on a closed connection, as what follows will
+	_ = c.SetDeadline(time.Now().Add(time.Minute)) // fails on a closed connection, as what follows will
 	if _, err := io.WriteString(c, "ping"); err != nil {
 		tb.Fatal(err)
 	}

@@ -123,7 +123,7 @@ func (s *space) load(tb testing.TB, j Job) Result {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(tb.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(tb.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := self(ctx, tb, CommandLoad, string(b))
 	s.enter(tb, cmd)
@@ -189,7 +189,7 @@ func (p *process) stop() {
 // await waits until the server answers through addr, which p may be gone before.
 func (s *space) await(tb testing.TB, p *process, addr string) {
 	tb.Helper()
-	end := time.After(20 * time.Second)
+	end := time.After(2 * time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
