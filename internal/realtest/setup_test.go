@@ -2,6 +2,7 @@ package realtest
 
 import (
 	"bytes"
+	"os"
 	"os/exec"
 	"sync"
 	"testing"
@@ -67,6 +68,7 @@ func (s *site) containers(t *testing.T, n int) {
 type background struct {
 	out, errOut bytes.Buffer // once it has ended
 	err         error        // once it has ended
+	process     *os.Process
 	ended       chan struct{}
 }
 
@@ -77,6 +79,7 @@ func start(t *testing.T, cmd *exec.Cmd) *background {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	b.process = cmd.Process
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer close(b.ended)
@@ -95,12 +98,20 @@ func (b *background) running() bool {
 	}
 }
 
+// interrupt makes the program end and tell what it saw.
+func (b *background) interrupt(t *testing.T) {
+	t.Helper()
+	if err := b.process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // wait returns what the program wrote; it must have ended well.
 func (b *background) wait(t *testing.T) string {
 	t.Helper()
 	select {
 	case <-b.ended:
-	case <-time.After(2 * time.Minute):
+	case <-time.After(10 * time.Minute):
 		t.Fatal("the load generator does not end")
 	}
 	if b.err != nil {
