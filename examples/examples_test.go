@@ -116,7 +116,7 @@ func start(t *testing.T) *gantry {
 			_, _ = command(t, "gantry", c[0], "kill", c[1], "--state-dir", g.dir) // mostly not running
 		}
 	})
-	fleettest.Await(t, 20*time.Second, "the agent's socket", func() error {
+	fleettest.Await(t, time.Minute, "the agent's socket", func() error {
 		_, err := os.Stat(g.dir + "/agent.sock")
 		return err
 	})
@@ -141,7 +141,7 @@ func (g *gantry) run(t *testing.T, args ...string) string {
 
 func command(t *testing.T, name string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, fleettest.Binary(t, name), args...).CombinedOutput()
 	return string(out), err

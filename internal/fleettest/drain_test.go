@@ -33,7 +33,7 @@ func visit(t *testing.T, addr string) guest {
 
 // ask sends six bytes and waits for as many.
 func (g guest) ask() error {
-	if err := g.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := g.SetDeadline(time.Now().Add(fleettest.Soon)); err != nil {
 		return err
 	}
 	if _, err := g.Write([]byte("hello\n")); err != nil {
@@ -84,7 +84,7 @@ func TestDrainTellsWhoIsLeftAndFollowsTheConfig(t *testing.T) {
 	if err := guests[0].ask(); err != nil { // the oldest one is not the most silent one
 		t.Fatal(err)
 	}
-	fleettest.Await(t, 20*time.Second, "drain tells who is left", func() error {
+	fleettest.Await(t, fleettest.Soon, "drain tells who is left", func() error {
 		got := askDrain(t, f)
 		if len(got.Items) != 1 || got.Items[0].Connections != 4 || len(got.Items[0].Oldest) != 4 || got.Items[0].Oldest[0].BytesIn != 12 {
 			return fmt.Errorf("drain says %+v", got)

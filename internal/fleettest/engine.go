@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/gantryd/gantryd/internal/dockertest"
 	"github.com/gantryd/gantryd/internal/skiptest"
@@ -147,7 +146,7 @@ func (e *Engine) Start(t testing.TB) {
 		}
 	}
 	e.Process.Start(t)
-	Await(t, 30*time.Second, "the Engine answers", func() error {
+	Await(t, Finally, "the Engine answers", func() error {
 		if !e.Docker.Alive(t) {
 			return errors.New("it does not")
 		}

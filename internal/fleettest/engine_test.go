@@ -33,10 +33,10 @@ func restartInTheMiddle(t *testing.T, end func(testing.TB, *fleettest.Engine)) {
 	// Without live-restore its containers end with it: nothing can serve, and requests are held.
 	load := fleettest.StartLoad(t, fleettest.LoadOptions{URL: d.URL(f.Port, "/"), Short: 2, KeepAlive: 2})
 	slow := version("v2")
-	slow.Env = []string{"READY_AFTER=2s"}
+	slow.Env = []string{"READY_AFTER=5s"}
 	image := f.Release(t, "web", slow)
 	f.Must(t, "update", f.Project, "-c", "web")
-	fleettest.Await(t, 10*time.Second, "the new container starts", func() error {
+	fleettest.Await(t, fleettest.Soon, "the new container starts", func() error {
 		if n := len(f.Running(t, "h1", "web")); n != 2 {
 			return fmt.Errorf("%d containers run", n)
 		}
@@ -44,9 +44,10 @@ func restartInTheMiddle(t *testing.T, end func(testing.TB, *fleettest.Engine)) {
 	})
 	end(t, e)
 	fleettest.Pass(t, time.Second)
+	starts := time.Now()
 	e.Start(t)
 	back := time.Now()
-	fleettest.Await(t, 20*time.Second, "requests are answered again", func() error {
+	fleettest.Await(t, fleettest.Soon, "requests are answered again", func() error {
 		before := load.Tally()
 		fleettest.Pass(t, 100*time.Millisecond)
 		if after := load.Tally(); after.Total() == before.Total() || len(after.Failures) > len(before.Failures) {
@@ -56,8 +57,8 @@ func restartInTheMiddle(t *testing.T, end func(testing.TB, *fleettest.Engine)) {
 	})
 	recovered := time.Since(back)
 	t.Logf("answered again %v after the Engine", recovered.Round(10*time.Millisecond))
-	if recovered > 10*time.Second {
-		t.Errorf("requests were answered only %v after the Engine", recovered)
+	if own := back.Sub(starts); recovered > max(10*time.Second, 5*own) { // on a busy machine both take longer
+		t.Errorf("requests were answered only %v after the Engine, which took %v to start", recovered, own)
 	}
 	cut := load.Stop()
 	t.Log(cut)
@@ -65,7 +66,7 @@ func restartInTheMiddle(t *testing.T, end func(testing.TB, *fleettest.Engine)) {
 		t.Errorf("%d requests failed, first %v; want at most one of each client", n, cut.Failures[0])
 	}
 
-	fleettest.Await(t, 60*time.Second, "the rollout ends", func() error {
+	fleettest.Await(t, fleettest.Finally, "the rollout ends", func() error {
 		c := f.State(t).Components["web"]
 		if r := c.Rollout; r.Generation != c.Desired.Generation || r.Status == component.RolloutProgressing {
 			return fmt.Errorf("it is %+v", r)
@@ -79,7 +80,7 @@ func restartInTheMiddle(t *testing.T, end func(testing.TB, *fleettest.Engine)) {
 		t.Errorf("h1 tells a failure: %+v", st.Failure)
 	}
 	answeredBy(t, d.URL(f.Port, "/"), "v2")
-	fleettest.Await(t, 20*time.Second, "one container runs", func() error {
+	fleettest.Await(t, fleettest.Soon, "one container runs", func() error {
 		if cs := f.Running(t, "h1", "web"); len(cs) != 1 || cs[0].ImageID != image {
 			return fmt.Errorf("%d run", len(cs))
 		}

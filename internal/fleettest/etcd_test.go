@@ -23,7 +23,7 @@ func TestEtcdKilledInTheMiddleOfAnUpdate(t *testing.T) {
 		v.Env = []string{"READY_AFTER=1s"}
 		f.Release(t, "web", v)
 		f.Must(t, "update", f.Project, "-c", "web")
-		fleettest.Await(t, 20*time.Second, "the second host has its turn", func() error {
+		fleettest.Await(t, fleettest.Soon, "the second host has its turn", func() error {
 			if n := len(f.Containers(t, "", "web")); n < 5 {
 				return fmt.Errorf("%d containers", n)
 			}
@@ -34,7 +34,7 @@ func TestEtcdKilledInTheMiddleOfAnUpdate(t *testing.T) {
 		f.Etcd.Start(t)
 		back := time.Now()
 		for _, d := range ds {
-			fleettest.Await(t, 40*time.Second, d.Host+" serves "+v.Version, func() error { return serves(t, f, d.Host, 1) })
+			fleettest.Await(t, fleettest.Finally, d.Host+" serves "+v.Version, func() error { return serves(t, f, d.Host, 1) })
 			answeredBy(t, d.URL(f.Port, "/"), v.Version)
 		}
 		t.Logf("etcd was gone for %v; all hosts were done %v after it came back", gone, time.Since(back).Round(10*time.Millisecond))
@@ -63,7 +63,7 @@ func TestDaemonRestartedWithoutEtcdServesFromMemory(t *testing.T) {
 	// What breaks is repaired, and costs held requests time only.
 	load := fleettest.StartLoad(t, fleettest.LoadOptions{URL: d.URL(f.Port, "/"), Short: 1, Think: 50 * time.Millisecond})
 	f.Docker.Remove(t, before[0].ID)
-	fleettest.Await(t, 15*time.Second, "another container runs", func() error {
+	fleettest.Await(t, fleettest.Soon, "another container runs", func() error {
 		if cs := f.Running(t, "h1", "web"); len(cs) != 1 || cs[0].ID == before[0].ID {
 			return fmt.Errorf("%d run", len(cs))
 		}
@@ -76,7 +76,7 @@ func TestDaemonRestartedWithoutEtcdServesFromMemory(t *testing.T) {
 		t.Errorf("%d requests failed, want at most the one under way: %v", len(tally.Failures), tally.Failures)
 	}
 	f.Etcd.Start(t)
-	fleettest.Await(t, 20*time.Second, "the host is back", func() error { return serves(t, f, "h1", 1) })
+	fleettest.Await(t, fleettest.Soon, "the host is back", func() error { return serves(t, f, "h1", 1) })
 	f.Release(t, "web", version("v2"))
 	f.Update(t, "web")
 	answeredBy(t, d.URL(f.Port, "/"), "v2")
@@ -89,7 +89,7 @@ func TestEmptyEtcdStopsNothingUntilAdopted(t *testing.T) {
 	f.Etcd.Kill(t)
 	f.WipeEtcd(t)
 	f.Etcd.Start(t)
-	fleettest.Await(t, 30*time.Second, "the daemon says that it does not trust etcd", func() error {
+	fleettest.Await(t, fleettest.Finally, "the daemon says that it does not trust etcd", func() error {
 		if !strings.Contains(d.Log(), "store not trusted") {
 			return fmt.Errorf("it does not")
 		}
@@ -118,6 +118,6 @@ func TestEmptyEtcdStopsNothingUntilAdopted(t *testing.T) {
 	answeredBy(t, d.URL(f.Port, "/"), "v1")
 
 	f.Must(t, "adopt", f.Project, "--confirm")
-	fleettest.Await(t, 20*time.Second, "the update goes on", func() error { return serves(t, f, "h1", 1) })
+	fleettest.Await(t, fleettest.Soon, "the update goes on", func() error { return serves(t, f, "h1", 1) })
 	answeredBy(t, d.URL(f.Port, "/"), "v2")
 }

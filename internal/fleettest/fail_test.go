@@ -58,7 +58,7 @@ func TestFailedReleaseHaltsAndOldOneServes(t *testing.T) {
 			f.Configure(t, spec)
 			load := fleettest.StartLoad(t, fleettest.LoadOptions{URL: d.URL(f.Port, "/"), Short: 1, KeepAlive: 1, Streams: 1, StreamFor: 3 * time.Second})
 			f.Release(t, "web", tt.bad)
-			r := f.Gantryd(t, "update", f.Project, "-c", "web", "--wait", "--timeout", "60s")
+			r := f.Gantryd(t, "update", f.Project, "-c", "web", "--wait", "--timeout", "3m")
 			t.Log(r)
 			if r.Code != 1 {
 				t.Errorf("update --wait: exit code %d, want 1", r.Code)
@@ -118,7 +118,7 @@ func TestImageThatCannotBePulledHaltsTheRollout(t *testing.T) {
 	f.Docker.Untag(t, ref)
 	reg.SetFault(dockertest.Fault{User: "somebody", Password: "else"}) // a mere 404 the Engine may get round: it keeps manifests for a while
 	d.Start(t)
-	fleettest.Await(t, 40*time.Second, "the rollout halts", func() error {
+	fleettest.Await(t, fleettest.Finally, "the rollout halts", func() error {
 		if r := f.State(t).Components["web"].Rollout; r.Status != component.RolloutHalted || r.Kind != component.PullFail {
 			return fmt.Errorf("rollout is %+v", r)
 		}
@@ -142,7 +142,7 @@ func TestContainerThatTurnsUnhealthyIsReplaced(t *testing.T) {
 	f.Update(t, "web") // it lasts longer than the bake
 	first := onlyServing(t, f, "h1", "web", 0)
 	load := fleettest.StartLoad(t, fleettest.LoadOptions{URL: d.URL(f.Port, "/"), Short: 1, KeepAlive: 1, Streams: 1, StreamFor: 5 * time.Second})
-	fleettest.Await(t, 40*time.Second, "another container serves", func() error {
+	fleettest.Await(t, fleettest.Finally, "another container serves", func() error {
 		for _, h := range f.State(t).Components["web"].Hosts {
 			for _, c := range h.Containers {
 				if c.Primary && c.ID != first.ID {
@@ -161,15 +161,17 @@ func TestStopDrainsAndKillDoesNot(t *testing.T) {
 		t.Run(action, func(t *testing.T) {
 			t.Parallel()
 			f, d := serving(t)
-			load := fleettest.StartLoad(t, fleettest.LoadOptions{URL: d.URL(f.Port, "/"), Streams: 1, StreamFor: 6 * time.Second})
+			streams := map[string]time.Duration{"stop": 6 * time.Second, "kill": 2 * time.Minute} // which kill cuts
+			load := fleettest.StartLoad(t, fleettest.LoadOptions{URL: d.URL(f.Port, "/"), Streams: 1, StreamFor: streams[action]})
 			fleettest.Await(t, 5*time.Second, "the stream runs", func() error {
 				if load.Tally().Open == 0 {
 					return fmt.Errorf("it does not")
 				}
 				return nil
 			})
+			load.Last() // the port will be closed to another stream
 			f.Must(t, action, f.Project, "-c", "web")
-			fleettest.Await(t, 3*time.Second, "the port is closed", func() error {
+			fleettest.Await(t, fleettest.Soon, "the port is closed", func() error {
 				if _, err := fleettest.Get(t.Context(), &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, d.URL(f.Port, "/")); err == nil {
 					return fmt.Errorf("it answers")
 				}
@@ -179,7 +181,7 @@ func TestStopDrainsAndKillDoesNot(t *testing.T) {
 			if cut := len(tally.Failures) > 0; cut != (action == "kill") {
 				t.Errorf("after %s: %v, failures %v", action, tally, tally.Failures)
 			}
-			fleettest.Await(t, 15*time.Second, "no container is left", func() error {
+			fleettest.Await(t, fleettest.Soon, "no container is left", func() error {
 				if n := len(f.Containers(t, "h1", "web")); n > 0 {
 					return fmt.Errorf("%d are", n)
 				}

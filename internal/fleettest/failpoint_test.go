@@ -51,7 +51,7 @@ func newTrap(t *testing.T) *trap {
 	t.Helper()
 	tr := &trap{file: filepath.Join(t.TempDir(), "failpoint")}
 	f, ds := threeWith(t, []fleettest.Option{fleettest.With(fleettest.FailpointEnv + "=" + tr.file)}, func(s *component.Spec) {
-		s.ReadyTimeout, s.Rollout.OnFailure = 3000, component.OnFailureRollback
+		s.ReadyTimeout, s.Rollout.OnFailure = 10_000, component.OnFailureRollback // good ones too have to be ready in time
 	})
 	tr.Fleet, tr.daemons = f, ds
 	var urls []string
@@ -135,7 +135,7 @@ func (tr *trap) spring(t *testing.T, m moment, do func()) (time.Duration, bool) 
 	tr.set(t, m)
 	do()
 	var d *fleettest.Daemon
-	fleettest.Await(t, time.Minute, "a daemon dies, or all is right without", func() error {
+	fleettest.Await(t, fleettest.Finally, "a daemon dies, or all is right without", func() error {
 		if d = tr.dead(); d != nil {
 			return nil
 		}
@@ -145,7 +145,7 @@ func (tr *trap) spring(t *testing.T, m moment, do func()) (time.Duration, bool) 
 		return 0, false
 	}
 	died := time.Now()
-	fleettest.Await(t, 20*time.Second, "who came to the point is dead", func() error {
+	fleettest.Await(t, fleettest.Soon, "who came to the point is dead", func() error {
 		if d = tr.dead(); d == nil {
 			return errors.New("all daemons run")
 		}
@@ -209,7 +209,7 @@ func TestDaemonKilledAtEachFailpoint(t *testing.T) {
 		v.Env = []string{"NEVER_READY=1"}
 		tr.Release(t, "web", v)
 		tr.Must(t, "update", tr.Project, "-c", "web")
-		fleettest.Await(t, time.Minute, "it is rolled back, or a daemon dies", func() error {
+		fleettest.Await(t, fleettest.Finally, "it is rolled back, or a daemon dies", func() error {
 			if tr.dead() != nil || tr.State(t).Components["web"].Desired.Automatic {
 				return nil
 			}
@@ -259,7 +259,7 @@ func (c *clients) stop() (served int, failed []error) {
 }
 
 func (c *clients) ask(ctx context.Context, first int) {
-	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: fleettest.Soon}
 	pace := time.NewTicker(20 * time.Millisecond)
 	defer pace.Stop()
 	for {

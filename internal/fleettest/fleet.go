@@ -18,8 +18,8 @@ import (
 )
 
 // LeaseTTL is the life of the daemons' leases in a fleet: how long a daemon that was killed blocks
-// the others.
-const LeaseTTL = 5 * time.Second
+// the others. It is longer than a busy machine or its disk stands still.
+const LeaseTTL = 10 * time.Second
 
 // A Fleet is a project with its etcd and its daemons on one Engine.
 type Fleet struct {
@@ -197,7 +197,8 @@ func (f *Fleet) Web() component.Spec {
 		TerminationChecks: []component.Check{{
 			Kind: component.CheckConnection, Interval: component.Duration(100 * time.Millisecond),
 		}},
-		Rollout: component.RolloutPolicy{Bake: &bake},
+		ReadyTimeout: 60_000, // on a busy machine it is not quick; what is to fail has a shorter one
+		Rollout:      component.RolloutPolicy{Bake: &bake},
 	}
 }
 
@@ -247,7 +248,7 @@ func (f *Fleet) Must(t testing.TB, args ...string) Result {
 // Update rolls the component's image out and waits for the end, which must be a good one.
 func (f *Fleet) Update(t testing.TB, names ...string) Result {
 	t.Helper()
-	args := []string{"update", f.Project, "--wait", "--timeout", "60s"}
+	args := []string{"update", f.Project, "--wait", "--timeout", "3m"}
 	for _, n := range names {
 		args = append(args, "-c", n)
 	}

@@ -24,12 +24,25 @@ func three(t *testing.T, edits ...func(*component.Spec)) (*fleettest.Fleet, []*f
 func threeWith(t *testing.T, options []fleettest.Option, edits ...func(*component.Spec)) (*fleettest.Fleet, []*fleettest.Daemon) {
 	t.Helper()
 	f := fleettest.New(t, options...)
-	var ds []*fleettest.Daemon
-	for i := range 3 {
-		d := f.Daemon(t, fmt.Sprintf("h%d", i+1))
+	ds := hostsOf(t, f, 3)
+	serveFirst(t, f, edits...)
+	return f, ds
+}
+
+// hostsOf starts n daemons; args are further flags of theirs.
+func hostsOf(t *testing.T, f *fleettest.Fleet, n int, args ...string) (ds []*fleettest.Daemon) {
+	t.Helper()
+	for i := range n {
+		d := f.Daemon(t, fmt.Sprintf("h%d", i+1), args...)
 		d.Start(t)
 		ds = append(ds, d)
 	}
+	return ds
+}
+
+// serveFirst brings v1 of the web component up; edits change it first.
+func serveFirst(t *testing.T, f *fleettest.Fleet, edits ...func(*component.Spec)) {
+	t.Helper()
 	spec := f.Web()
 	for _, edit := range edits {
 		edit(&spec)
@@ -37,7 +50,6 @@ func threeWith(t *testing.T, options []fleettest.Option, edits ...func(*componen
 	f.Configure(t, spec)
 	f.Release(t, "web", version("v1"))
 	f.Update(t, "web")
-	return f, ds
 }
 
 // A change is the time in which a host brought a generation up.
@@ -112,7 +124,7 @@ func TestThreeHostsFollowOneAfterAnother(t *testing.T) {
 }
 
 func TestFailedHostKeepsTheOthersOnTheOldRelease(t *testing.T) {
-	f, ds := three(t, func(s *component.Spec) { s.ReadyTimeout = 2000 })
+	f, ds := three(t, func(s *component.Spec) { s.ReadyTimeout = 10_000 })
 	bad := version("bad")
 	bad.Env = []string{"NEVER_READY=1"}
 	f.Release(t, "web", bad)
@@ -137,11 +149,11 @@ func TestFailedHostKeepsTheOthersOnTheOldRelease(t *testing.T) {
 func TestHostKilledInItsTurnHandsItOn(t *testing.T) {
 	f, ds := three(t, func(s *component.Spec) { s.Rollout.OnHostLost = component.OnLostContinue })
 	slow := version("v2")
-	slow.Env = []string{"READY_AFTER=3s"}
+	slow.Env = []string{"READY_AFTER=6s"}
 	f.Release(t, "web", slow)
 	f.Must(t, "update", f.Project, "-c", "web")
 	var holder *fleettest.Daemon
-	fleettest.Await(t, 10*time.Second, "a host has the turn", func() error {
+	fleettest.Await(t, fleettest.Soon, "a host has the turn", func() error {
 		for _, d := range ds {
 			if hs := f.State(t).Components["web"].Turn.Holders; len(hs) > 0 && hs[0] == d.Host {
 				holder = d
@@ -157,11 +169,11 @@ func TestHostKilledInItsTurnHandsItOn(t *testing.T) {
 		if d == holder {
 			continue
 		}
-		fleettest.Await(t, 30*time.Second, d.Host+" serves v2", func() error { return serves(t, f, d.Host, 1) })
+		fleettest.Await(t, fleettest.Finally, d.Host+" serves v2", func() error { return serves(t, f, d.Host, 1) })
 	}
 	t.Logf("the other hosts were done %v after the kill", time.Since(killed).Round(100*time.Millisecond))
 	holder.Start(t)
-	fleettest.Await(t, 30*time.Second, holder.Host+" serves v2", func() error { return serves(t, f, holder.Host, 1) })
+	fleettest.Await(t, fleettest.Finally, holder.Host+" serves v2", func() error { return serves(t, f, holder.Host, 1) })
 	for _, d := range ds {
 		answeredBy(t, d.URL(f.Port, "/"), "v2")
 	}
@@ -188,7 +200,7 @@ func TestTwoOperatorsUpdatingAtOnceEndAtTheLastWord(t *testing.T) {
 	for i := range results {
 		operators.Go(func() {
 			for range count(8) {
-				r := f.Gantryd(t, "update", f.Project, "-c", "web", "--wait", "--timeout", "60s")
+				r := f.Gantryd(t, "update", f.Project, "-c", "web", "--wait", "--timeout", "3m")
 				results[i] = append(results[i], r)
 			}
 		})

@@ -53,7 +53,7 @@ func TestDaemonKilledAtAnyPointOfAnUpdateEndsRight(t *testing.T) {
 		d.Kill(t)
 		killed := time.Now()
 		d.Start(t)
-		fleettest.Await(t, 30*time.Second, fmt.Sprintf("round %d, killed after %v, ends right", i, delay), func() error {
+		fleettest.Await(t, fleettest.Finally, fmt.Sprintf("round %d, killed after %v, ends right", i, delay), func() error {
 			return rightEnd(t, f, image)
 		})
 		slowest = max(slowest, time.Since(killed))
@@ -97,7 +97,7 @@ func TestDaemonRestartChangesNoContainer(t *testing.T) {
 		d.Start(t)
 		answeredBy(t, d.URL(f.Port, "/"), "v1")
 		t.Logf("serving again after %v", time.Since(begin).Round(10*time.Millisecond))
-		fleettest.Await(t, 15*time.Second, "the host says that it serves", func() error { return serves(t, f, "h1", 1) })
+		fleettest.Await(t, fleettest.Soon, "the host says that it serves", func() error { return serves(t, f, "h1", 1) })
 		if diff := cmp.Diff(before, f.Containers(t, "h1", "web")); diff != "" {
 			t.Errorf("containers after the restart (-before +after):\n%s", diff)
 		}
@@ -111,7 +111,7 @@ func TestSecondDaemonOfOneNameRefuses(t *testing.T) {
 	t.Run("in the same data directory", func(t *testing.T) {
 		second := f.Daemon(t, "h1", "--data-dir", d.DataDir)
 		second.Launch(t)
-		if code := second.Wait(t, 10*time.Second); code == 0 {
+		if code := second.Wait(t, fleettest.Finally); code == 0 {
 			t.Errorf("it ended with 0:\n%s", second.Log())
 		}
 		t.Log(second.Log())
@@ -119,7 +119,7 @@ func TestSecondDaemonOfOneNameRefuses(t *testing.T) {
 	t.Run("in another one", func(t *testing.T) {
 		second := f.Daemon(t, "h1")
 		second.Launch(t)
-		if code := second.Wait(t, 30*time.Second); code == 0 {
+		if code := second.Wait(t, fleettest.Finally); code == 0 {
 			t.Errorf("it ended with 0:\n%s", second.Log())
 		}
 		t.Log(second.Log())

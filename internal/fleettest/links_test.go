@@ -27,7 +27,7 @@ func linked(f *fleettest.Fleet) (web, db component.Spec) {
 // variables are the link variables of the container that answers for web, sorted.
 func variables(t *testing.T, f *fleettest.Fleet, d *fleettest.Daemon) []string {
 	t.Helper()
-	body, err := fleettest.Get(t.Context(), &http.Client{Timeout: 5 * time.Second}, d.URL(f.Port, "/env"))
+	body, err := fleettest.Get(t.Context(), &http.Client{Timeout: fleettest.Soon}, d.URL(f.Port, "/env"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func variables(t *testing.T, f *fleettest.Fleet, d *fleettest.Daemon) []string {
 // container's ID.
 func overLink(t *testing.T, f *fleettest.Fleet, d *fleettest.Daemon) (version, id string, err error) {
 	t.Helper()
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: fleettest.Soon}
 	body, err := fleettest.Get(t.Context(), c, d.URL(f.Port, "/fetch?env=DB_CLINK&path=/"))
 	version, id, _ = strings.Cut(strings.TrimSpace(body), " ")
 	return version, id, err
@@ -68,7 +68,7 @@ func TestLinkIsWaitedForAndStaysWhereItIs(t *testing.T) {
 	f.Release(t, "db", version("d1"))
 
 	f.Must(t, "update", f.Project, "-c", "web")
-	fleettest.Await(t, 10*time.Second, "the importer waits", func() error {
+	fleettest.Await(t, fleettest.Soon, "the importer waits", func() error {
 		if out := f.Must(t, "status", f.Project, "-c", "web").Out; !strings.Contains(out, "database") {
 			return fmt.Errorf("status does not name the link:\n%s", out)
 		}
@@ -78,7 +78,7 @@ func TestLinkIsWaitedForAndStaysWhereItIs(t *testing.T) {
 		t.Errorf("%d containers of the importer before the exporter serves", n)
 	}
 	f.Update(t, "db")
-	fleettest.Await(t, 15*time.Second, "the importer serves", func() error { return serves(t, f, "h1", 1) })
+	fleettest.Await(t, fleettest.Soon, "the importer serves", func() error { return serves(t, f, "h1", 1) })
 	before := variables(t, f, d)
 	t.Log(before)
 	if len(before) != 5 || !strings.HasPrefix(before[0], "DB_CLINK=tcp://") {
@@ -131,7 +131,7 @@ func TestLinkGoesToAnotherHostAndBack(t *testing.T) {
 	web, db := linked(f)
 	f.Configure(t, web, db)
 	f.Release(t, "web", version("v1"))
-	f.Release(t, "db", dockertest.Variant{Version: "d1", Env: []string{"READY_AFTER=3s"}})
+	f.Release(t, "db", dockertest.Variant{Version: "d1", Env: []string{"READY_AFTER=10s"}})
 	f.Update(t, "db", "web")
 
 	local, remote := f.Running(t, "h1", "db")[0], f.Running(t, "h2", "db")[0]
@@ -147,8 +147,8 @@ func TestLinkGoesToAnotherHostAndBack(t *testing.T) {
 	}
 	before := variables(t, f, h1)
 	f.Docker.Remove(t, local.ID)
-	fleettest.Await(t, 3*time.Second, "the link goes to the other host", func() error { return answers(remote) })
-	fleettest.Await(t, 20*time.Second, "the link comes back", func() error {
+	fleettest.Await(t, 9*time.Second, "the link goes to the other host", func() error { return answers(remote) }) // before there is another one here
+	fleettest.Await(t, fleettest.Soon, "the link comes back", func() error {
 		cs := f.Running(t, "h1", "db")
 		if len(cs) == 0 {
 			return fmt.Errorf("no exporter runs here")
@@ -163,11 +163,11 @@ func TestLinkGoesToAnotherHostAndBack(t *testing.T) {
 	h1.Stop(t)
 	half := f.Daemon(t, "h1", "--bind", h1.IP, "--data-dir", h1.DataDir, "-c", "web")
 	half.Start(t)
-	fleettest.Await(t, 10*time.Second, "the link goes to the other host", func() error { return answers(remote) })
+	fleettest.Await(t, fleettest.Soon, "the link goes to the other host", func() error { return answers(remote) })
 	half.Stop(t)
 	h1.Start(t)
 	local = f.Running(t, "h1", "db")[0]
-	fleettest.Await(t, 10*time.Second, "the link comes back", func() error { return answers(local) })
+	fleettest.Await(t, fleettest.Soon, "the link comes back", func() error { return answers(local) })
 	load := fleettest.StartLoad(t, fleettest.LoadOptions{URL: h1.URL(f.Port, "/fetch?env=DB_CLINK&path=/"), Short: 2})
 	h2.Stop(t)
 	f.Release(t, "db", version("d2"))

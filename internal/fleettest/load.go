@@ -25,7 +25,7 @@ const (
 )
 
 // patience bounds everything a client waits for but a stream.
-const patience = 20 * time.Second
+const patience = 40 * time.Second
 
 // LoadOptions say what the clients do.
 type LoadOptions struct {
@@ -264,16 +264,21 @@ func exchange(conn net.Conn, message string) error {
 	return nil
 }
 
-// Stop lets the clients finish what they asked for, and returns what they saw.
-func (l *Load) Stop() Tally {
+// Last makes what the clients are at their last requests. It does not wait for them.
+func (l *Load) Last() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	select {
 	case <-l.stopping:
 	default:
 		close(l.stopping)
 		l.tally.Lasted = time.Since(l.begun)
 	}
-	l.mu.Unlock()
+}
+
+// Stop lets the clients finish what they asked for, and returns what they saw.
+func (l *Load) Stop() Tally {
+	l.Last()
 	l.wg.Wait()
 	return l.Tally()
 }

@@ -21,7 +21,7 @@ func Main(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if err := build(dir); err != nil {
+	if err := Build(dir, "", "gantryd", "gantry"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -32,18 +32,23 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// failpoints make the programs die where FailpointEnv says. Nothing else tells them from a release.
-const failpoints = "-X github.com/gantryd/gantryd/internal/failpoint.variable=" + FailpointEnv
+// failpoints make the programs die where FailpointEnv says. Nothing but this and the race detector tells them from
+// a release.
+const failpoints = "-s -w -X github.com/gantryd/gantryd/internal/failpoint.variable=" + FailpointEnv
 
 // FailpointEnv names the variable that tells a daemon where it is to die, see internal/failpoint.
 const FailpointEnv = "GANTRYD_FAILPOINT"
 
-func build(dir string) error {
-	args := []string{"build", "-buildvcs=false", "-ldflags", failpoints, "-o", dir + string(filepath.Separator)}
+// Build builds the commands into dir, with more flags of the linker: only that has to be done again, for all is
+// compiled as it is for Main.
+func Build(dir, flags string, commands ...string) error {
+	args := []string{"build", "-buildvcs=false", "-ldflags", failpoints + " " + flags, "-o", dir + string(filepath.Separator)}
 	if raceEnabled() {
 		args = append(args, "-race")
 	}
-	args = append(args, "github.com/gantryd/gantryd/cmd/gantryd", "github.com/gantryd/gantryd/cmd/gantry")
+	for _, c := range commands {
+		args = append(args, "github.com/gantryd/gantryd/cmd/"+c)
+	}
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("build gantryd: %w\n%s", err, out)
 	}

@@ -34,7 +34,7 @@ func TestServiceManagerFollowsAnUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := d.PID()
-	fleettest.Await(t, 20*time.Second, "another process has the lock", func() error {
+	fleettest.Await(t, fleettest.Soon, "another process has the lock", func() error {
 		b, err := os.ReadFile(filepath.Join(d.DataDir, "lock"))
 		if err != nil {
 			return err
@@ -49,7 +49,7 @@ func TestServiceManagerFollowsAnUpgrade(t *testing.T) {
 
 	wanted := []string{"READY=1", "FDSTORE=1", "RELOADING=1", fmt.Sprintf("MAINPID=%d", pid), "READY=1"}
 	var heard []string
-	if err := manager.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := manager.SetReadDeadline(time.Now().Add(fleettest.Soon)); err != nil {
 		t.Fatal(err)
 	}
 	b, oob := make([]byte, 4096), make([]byte, 256)

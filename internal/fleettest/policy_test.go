@@ -40,7 +40,7 @@ func pastOf(t *testing.T, f *fleettest.Fleet) []struct {
 func TestFailedReleaseGoesBackByItself(t *testing.T) {
 	t.Parallel()
 	f, ds := three(t, func(s *component.Spec) {
-		s.ReadyTimeout = 4000
+		s.ReadyTimeout = 10_000 // good ones too have to be ready in time
 		s.Rollout.OnFailure = component.OnFailureRollback
 	})
 	var loads []*fleettest.Load
@@ -51,7 +51,7 @@ func TestFailedReleaseGoesBackByItself(t *testing.T) {
 	bad := version("bad")
 	bad.Env = []string{"NEVER_READY=1", "PRINT=looking for my key"}
 	f.Release(t, "web", bad)
-	r := f.Gantryd(t, "update", f.Project, "-c", "web", "--wait", "--timeout", "60s")
+	r := f.Gantryd(t, "update", f.Project, "-c", "web", "--wait", "--timeout", "3m")
 	t.Log(r)
 	if r.Code != 1 || !strings.Contains(r.Err, "failed and was rolled back: host h") || !strings.Contains(r.Out, fmt.Sprintf("rolled back to generation %d", good)) {
 		t.Errorf("update --wait = %v", r)
@@ -81,9 +81,9 @@ func TestAbortedRolloutGoesBackOnHostsThatHadTheirTurn(t *testing.T) {
 	})
 	f.Release(t, "web", version("v2"))
 	f.Must(t, "update", f.Project, "-c", "web", "--canary", "1")
-	fleettest.Await(t, 30*time.Second, "the canary serves", func() error { return standsAt(t, f, "the canaries serve: waits for promote") })
+	fleettest.Await(t, fleettest.Finally, "the canary serves", func() error { return standsAt(t, f, "the canaries serve: waits for promote") })
 	f.Must(t, "abort", f.Project, "-c", "web", "--reason", "wrong logo")
-	fleettest.Await(t, 30*time.Second, "it is rolled back", func() error {
+	fleettest.Await(t, fleettest.Finally, "it is rolled back", func() error {
 		if past := pastOf(t, f); past[0].Outcome != component.OutcomeDone || past[0].Source == 0 || !strings.Contains(past[0].Reason, "wrong logo") {
 			return fmt.Errorf("newest entry = %+v", past[0])
 		}
@@ -108,7 +108,7 @@ func TestCanaryWaitsForPromotion(t *testing.T) {
 	f, ds := three(t)
 	f.Release(t, "web", version("v2"))
 	f.Must(t, "update", f.Project, "-c", "web", "--canary", "1")
-	fleettest.Await(t, 30*time.Second, "the canary serves", func() error { return standsAt(t, f, "the canaries serve: waits for promote") })
+	fleettest.Await(t, fleettest.Finally, "the canary serves", func() error { return standsAt(t, f, "the canaries serve: waits for promote") })
 	v := f.State(t).Components["web"]
 	if len(v.Rollout.Canaries) != 1 || len(v.Turn.Holders) != 0 {
 		t.Errorf("canaries %v, turns %v", v.Rollout.Canaries, v.Turn.Holders)
@@ -125,14 +125,14 @@ func TestCanaryWaitsForPromotion(t *testing.T) {
 		t.Errorf("promote of another generation: %v", r)
 	}
 	f.Must(t, "promote", f.Project, "-c", "web")
-	fleettest.Await(t, 30*time.Second, "the rollout is done", func() error { return doneWith(t, f) })
+	fleettest.Await(t, fleettest.Finally, "the rollout is done", func() error { return doneWith(t, f) })
 	for _, d := range ds {
 		answeredBy(t, d.URL(f.Port, "/"), "v2")
 	}
 
 	// A rollback does not wait for anybody's word; and canaries may be promoted by time.
-	f.Must(t, "rollback", f.Project, "-c", "web", "--wait", "--timeout", "60s")
-	f.Must(t, "update", f.Project, "-c", "web", "--canary", "1", "--auto-promote", "1s", "--wait", "--timeout", "60s")
+	f.Must(t, "rollback", f.Project, "-c", "web", "--wait", "--timeout", "3m")
+	f.Must(t, "update", f.Project, "-c", "web", "--canary", "1", "--auto-promote", "1s", "--wait", "--timeout", "3m")
 	if w := f.State(t).Components["web"].Rollout.Promoted; w == nil || w.By != "autoPromote" {
 		t.Errorf("promoted: %+v", w)
 	}
@@ -151,10 +151,10 @@ func TestPauseAndResume(t *testing.T) {
 	t.Parallel()
 	f, ds := three(t)
 	slow := version("v2")
-	slow.Env = []string{"READY_AFTER=2s"}
+	slow.Env = []string{"READY_AFTER=6s"} // the word comes in the first turn
 	f.Release(t, "web", slow)
 	f.Must(t, "update", f.Project, "-c", "web")
-	fleettest.Await(t, 20*time.Second, "a host has the turn", func() error {
+	fleettest.Await(t, fleettest.Soon, "a host has the turn", func() error {
 		if len(f.State(t).Components["web"].Turn.Holders) == 0 {
 			return fmt.Errorf("none has")
 		}
@@ -165,7 +165,7 @@ func TestPauseAndResume(t *testing.T) {
 		t.Errorf("second pause: %v", r)
 	}
 	// The host in its turn ends it; the others do not begin.
-	fleettest.Await(t, 20*time.Second, "the turn ends", func() error {
+	fleettest.Await(t, fleettest.Soon, "the turn ends", func() error {
 		if hs := f.State(t).Components["web"].Turn.Holders; len(hs) > 0 {
 			return fmt.Errorf("%v has it", hs)
 		}
@@ -187,7 +187,7 @@ func TestPauseAndResume(t *testing.T) {
 		t.Error(err)
 	}
 	f.Must(t, "resume", f.Project, "-c", "web")
-	fleettest.Await(t, 40*time.Second, "the rollout is done", func() error { return doneWith(t, f) })
+	fleettest.Await(t, fleettest.Finally, "the rollout is done", func() error { return doneWith(t, f) })
 	for _, d := range ds {
 		answeredBy(t, d.URL(f.Port, "/"), "v2")
 	}
@@ -197,10 +197,10 @@ func TestPauseAndResume(t *testing.T) {
 func killHolder(t *testing.T, f *fleettest.Fleet, ds []*fleettest.Daemon, args ...string) (holder *fleettest.Daemon) {
 	t.Helper()
 	slow := version("v2")
-	slow.Env = []string{"READY_AFTER=3s"}
+	slow.Env = []string{"READY_AFTER=6s"}
 	f.Release(t, "web", slow)
 	f.Must(t, append([]string{"update", f.Project, "-c", "web"}, args...)...)
-	fleettest.Await(t, 10*time.Second, "a host has the turn", func() error {
+	fleettest.Await(t, fleettest.Soon, "a host has the turn", func() error {
 		for _, d := range ds {
 			if hs := f.State(t).Components["web"].Turn.Holders; len(hs) > 0 && hs[0] == d.Host {
 				holder = d
@@ -216,7 +216,7 @@ func killHolder(t *testing.T, f *fleettest.Fleet, ds []*fleettest.Daemon, args .
 // awaitLost waits until the others say that they wait for the host, and makes sure that they do.
 func awaitLost(t *testing.T, f *fleettest.Fleet, ds []*fleettest.Daemon, holder *fleettest.Daemon) {
 	t.Helper()
-	fleettest.Await(t, 30*time.Second, "the others wait", func() error { return standsAt(t, f, "host "+holder.Host+" was lost in its turn") })
+	fleettest.Await(t, fleettest.Finally, "the others wait", func() error { return standsAt(t, f, "host "+holder.Host+" was lost in its turn") })
 	fleettest.Pass(t, time.Second)
 	v := f.State(t).Components["web"]
 	for _, d := range ds {
@@ -234,7 +234,7 @@ func TestRolloutWaitsForAHostThatDiedInItsTurn(t *testing.T) {
 		holder := killHolder(t, f, ds)
 		awaitLost(t, f, ds, holder)
 		holder.Start(t)
-		fleettest.Await(t, 40*time.Second, "the rollout is done", func() error { return doneWith(t, f) })
+		fleettest.Await(t, fleettest.Finally, "the rollout is done", func() error { return doneWith(t, f) })
 		if v := f.State(t).Components["web"]; len(v.Changing) != 0 {
 			t.Errorf("lost hosts: %v", v.Changing)
 		}
@@ -248,15 +248,15 @@ func TestRolloutWaitsForAHostThatDiedInItsTurn(t *testing.T) {
 			t.Errorf("hosts:\n%s", out)
 		}
 		f.Must(t, "forget", f.Project, holder.Host)
-		fleettest.Await(t, 40*time.Second, "the rollout is done", func() error { return doneWith(t, f) })
+		fleettest.Await(t, fleettest.Finally, "the rollout is done", func() error { return doneWith(t, f) })
 	})
 	t.Run("until the deadline", func(t *testing.T) {
 		t.Parallel()
 		f, ds := three(t)
-		holder := killHolder(t, f, ds, "--progress-deadline", "12s")
-		fleettest.Await(t, 60*time.Second, "the rollout halts", func() error {
+		holder := killHolder(t, f, ds, "--progress-deadline", "20s")
+		fleettest.Await(t, fleettest.Finally, "the rollout halts", func() error {
 			r := f.State(t).Components["web"].Rollout
-			if r.Status != component.RolloutHalted || !strings.Contains(r.Reason, "no progress for 12s: host "+holder.Host+" was lost in its turn") {
+			if r.Status != component.RolloutHalted || !strings.Contains(r.Reason, "no progress for 20s: host "+holder.Host+" was lost in its turn") {
 				return fmt.Errorf("record is %+v", r)
 			}
 			return nil
@@ -264,7 +264,7 @@ func TestRolloutWaitsForAHostThatDiedInItsTurn(t *testing.T) {
 		// What halted is tried again once the host is back.
 		holder.Start(t)
 		f.Must(t, "retry", f.Project, "-c", "web")
-		fleettest.Await(t, 40*time.Second, "the rollout is done", func() error { return doneWith(t, f) })
+		fleettest.Await(t, fleettest.Finally, "the rollout is done", func() error { return doneWith(t, f) })
 	})
 }
 
@@ -272,13 +272,13 @@ func TestRolloutWaitsForAHostThatDiedInItsTurn(t *testing.T) {
 func TestOneHostMayFail(t *testing.T) {
 	t.Parallel()
 	f, ds := three(t, func(s *component.Spec) {
-		s.ReadyTimeout = 1500
+		s.ReadyTimeout = 10_000
 		s.Rollout.MaxFailures = 2
 	})
 	bad := version("bad")
 	bad.Env = []string{"NEVER_READY=1"}
 	f.Release(t, "web", bad)
-	r := f.Gantryd(t, "update", f.Project, "-c", "web", "--wait", "--timeout", "60s")
+	r := f.Gantryd(t, "update", f.Project, "-c", "web", "--wait", "--timeout", "3m")
 	if r.Code != 1 || !strings.Contains(r.Err, "halted") {
 		t.Errorf("update: %v", r)
 	}
@@ -311,7 +311,7 @@ func TestPlanTellsWhatUpdateWouldDo(t *testing.T) {
 	if r := f.Gantryd(t, "update", f.Project, "-c", "web", "--if-revision", fmt.Sprint(before-1)); r.Code != 4 {
 		t.Errorf("update of another revision: %v", r)
 	}
-	f.Must(t, "update", f.Project, "-c", "web", "--if-revision", fmt.Sprint(before), "--wait", "--timeout", "60s")
+	f.Must(t, "update", f.Project, "-c", "web", "--if-revision", fmt.Sprint(before), "--wait", "--timeout", "3m")
 	if r := f.Gantryd(t, "plan", f.Project, "-c", "web"); r.Code != 0 {
 		t.Errorf("plan after the update: %v", r)
 	}

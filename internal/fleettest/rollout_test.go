@@ -31,7 +31,7 @@ func TestHundredUpdatesUnderLoadLoseNothing(t *testing.T) {
 		t.Errorf("answered by %v, want both versions", tally.Versions)
 	}
 	// The clients are gone: nothing is left of all these releases but the one that serves.
-	fleettest.Await(t, 20*time.Second, "one container is left", func() error {
+	fleettest.Await(t, fleettest.Soon, "one container is left", func() error {
 		if cs := f.Containers(t, "", "web"); len(cs) != 1 {
 			return fmt.Errorf("%d containers", len(cs))
 		}

@@ -49,7 +49,7 @@ func TestChangedRouteTakesEffectEverywhereWithoutNewContainers(t *testing.T) {
 	f.Configure(t, site, shop)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for _, d := range hosts {
-		fleettest.Await(t, 10*time.Second, "the new route on "+d.Host, func() error {
+		fleettest.Await(t, fleettest.Soon, "the new route on "+d.Host, func() error {
 			body, err := fleettest.Get(t.Context(), client, d.URL(f.Port, "/new"))
 			if err == nil && !strings.HasPrefix(body, "shop ") {
 				err = fmt.Errorf("answered by %q", body)
@@ -62,7 +62,7 @@ func TestChangedRouteTakesEffectEverywhereWithoutNewContainers(t *testing.T) {
 	shop.Maintenance = true
 	f.Configure(t, site, shop)
 	for _, d := range hosts {
-		fleettest.Await(t, 10*time.Second, "maintenance on "+d.Host, func() error {
+		fleettest.Await(t, fleettest.Soon, "maintenance on "+d.Host, func() error {
 			_, err := fleettest.Get(t.Context(), client, d.URL(f.Port, "/new"))
 			if err == nil || !strings.Contains(err.Error(), "503") {
 				return fmt.Errorf("answered with %w, want 503", err)
@@ -125,7 +125,7 @@ func TestMissingCertificateIsToldAndTheRestGoesOn(t *testing.T) {
 	spec.Ports = append([]component.Port{secure}, spec.Ports...)
 	f.Configure(t, spec)
 	f.Update(t, "web") // another external port: a new container
-	fleettest.Await(t, 20*time.Second, "another container serves", func() error {
+	fleettest.Await(t, fleettest.Soon, "another container serves", func() error {
 		if cs := f.Running(t, "h1", "web"); len(cs) != 1 || cs[0].ID == old.ID {
 			return fmt.Errorf("%d containers run", len(cs))
 		}
@@ -145,7 +145,7 @@ func TestMissingCertificateIsToldAndTheRestGoesOn(t *testing.T) {
 	d.Stop(t)
 	d.Start(t)
 	answeredBy(t, d.URL(f.Port, "/"), "v1")
-	fleettest.Await(t, 20*time.Second, "status tells the certificate", func() error {
+	fleettest.Await(t, fleettest.Soon, "status tells the certificate", func() error {
 		if out := f.Must(t, "status", f.Project).Out; !strings.Contains(out, "ports on h1: ") || !strings.Contains(out, cert) {
 			return errors.New(out)
 		}
@@ -162,7 +162,7 @@ func TestMissingCertificateIsToldAndTheRestGoesOn(t *testing.T) {
 		_, err := fleettest.Get(t.Context(), client, url)
 		return err
 	})
-	fleettest.Await(t, 20*time.Second, "status has nothing to tell", func() error {
+	fleettest.Await(t, fleettest.Soon, "status has nothing to tell", func() error {
 		if out := f.Must(t, "status", f.Project).Out; strings.Contains(out, "ports on h1: ") {
 			return errors.New(out)
 		}

@@ -113,7 +113,7 @@ func TestSignalsWhileANewProcessStarts(t *testing.T) {
 		wg.Go(func() { done <- f.Gantryd(t, "upgrade", f.Project, "--data-dir", d.DataDir, "--binary", binary) })
 		select {
 		case <-engine.asked:
-		case <-time.After(20 * time.Second):
+		case <-time.After(fleettest.Soon):
 			t.Fatal("the new process does not ask the engine")
 		}
 		b, err := os.ReadFile(filepath.Join(dir, "pid"))
@@ -146,7 +146,7 @@ func TestSignalsWhileANewProcessStarts(t *testing.T) {
 		}
 		d.Replaced(t, next)
 		third := 0
-		fleettest.Await(t, 30*time.Second, "the upgrade that was asked for meanwhile follows", func() error {
+		fleettest.Await(t, fleettest.Finally, "the upgrade that was asked for meanwhile follows", func() error {
 			if third = locked(t, d); third == 0 || third == next || !strings.Contains(d.Log(), fmt.Sprintf("msg=\"took over\" pid=%d", next)) {
 				return fmt.Errorf("process %d is the daemon", third)
 			}

@@ -99,7 +99,7 @@ func (s *stormy) note(took time.Duration, err error, f func(*stormReport)) {
 
 // stream sends random messages of random lengths over one connection and compares what comes back.
 func (s *stormy) stream(ctx context.Context, open func()) {
-	c, err := net.DialTimeout("tcp", s.o.Addr, 20*time.Second)
+	c, err := net.DialTimeout("tcp", s.o.Addr, fleettest.Soon)
 	open()
 	if err != nil {
 		s.note(0, fmt.Errorf("open stream: %w", err), func(*stormReport) {})
@@ -127,7 +127,7 @@ func (s *stormy) stream(ctx context.Context, open func()) {
 }
 
 func roundTrip(c net.Conn, sent, got []byte) error {
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(fleettest.Soon)); err != nil {
 		return err
 	}
 	if _, err := c.Write(sent); err != nil {
@@ -154,7 +154,7 @@ func (s *stormy) shorts(ctx context.Context) {
 			}
 		}
 		begin := time.Now()
-		c, err := net.DialTimeout("tcp", s.o.Addr, 20*time.Second)
+		c, err := net.DialTimeout("tcp", s.o.Addr, fleettest.Soon)
 		if err == nil {
 			err = roundTrip(c, []byte{7}, make([]byte, 1))
 			c.Close()
@@ -286,7 +286,7 @@ func TestManyUpgradesUnderFullLoad(t *testing.T) {
 	if strings.Contains(d.Log(), "level=ERROR") {
 		t.Error("a daemon logged an error")
 	}
-	fleettest.Await(t, 20*time.Second, "no connection is left", func() error {
+	fleettest.Await(t, fleettest.Soon, "no connection is left", func() error {
 		if n := descriptorsOf(t, d.PID()); n > 60 {
 			return fmt.Errorf("%d descriptors", n)
 		}

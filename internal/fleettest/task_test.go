@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gantryd/gantryd/internal/fleettest"
 	"github.com/gantryd/gantryd/pkg/component"
@@ -46,7 +45,7 @@ func (f taskFile) ran(t *testing.T) []string {
 
 func (f taskFile) begins(t *testing.T, times int) {
 	t.Helper()
-	fleettest.Await(t, 40*time.Second, "the task runs", func() error {
+	fleettest.Await(t, fleettest.Finally, "the task runs", func() error {
 		if n := strings.Count(strings.Join(f.ran(t), " "), "begin"); n != times {
 			return fmt.Errorf("it began %d times, want %d", n, times)
 		}
@@ -95,12 +94,12 @@ func TestTaskRunsOnceBeforeTheFirstHost(t *testing.T) {
 	f.Must(t, "update", f.Project, "-c", "web")
 	file.begins(t, 1)
 	it, _ := tasker(t, f, ds)
-	fleettest.Await(t, 20*time.Second, "list tells of the task", func() error { return standsAt(t, f, "pre-deploy task on "+it.Host) })
+	fleettest.Await(t, fleettest.Soon, "list tells of the task", func() error { return standsAt(t, f, "pre-deploy task on "+it.Host) })
 	for _, d := range ds {
 		answeredBy(t, d.URL(f.Port, "/"), "v1")
 	}
 	file.ends(t, 0)
-	fleettest.Await(t, 60*time.Second, "the update is done", func() error {
+	fleettest.Await(t, fleettest.Finally, "the update is done", func() error {
 		if past := pastOf(t, f); past[0].Outcome != component.OutcomeDone || past[0].Rollout.Prepared == nil {
 			return fmt.Errorf("newest entry = %+v", past[0])
 		}
@@ -109,8 +108,8 @@ func TestTaskRunsOnceBeforeTheFirstHost(t *testing.T) {
 	for _, d := range ds {
 		answeredBy(t, d.URL(f.Port, "/"), "v2")
 	}
-	f.Must(t, "update", f.Project, "-c", "web", "--wait", "--timeout", "60s")
-	f.Must(t, "rollback", f.Project, "-c", "web", "--wait", "--timeout", "60s")
+	f.Must(t, "update", f.Project, "-c", "web", "--wait", "--timeout", "3m")
+	f.Must(t, "rollback", f.Project, "-c", "web", "--wait", "--timeout", "3m")
 	if got := strings.Join(file.ran(t), " "); got != "begin end" {
 		t.Errorf("the task told %q, want that it ran once: not for the same release, nor for a rollback", got)
 	}
@@ -124,7 +123,7 @@ func TestFailedTaskHaltsBeforeTheFirstHost(t *testing.T) {
 	f.Configure(t, spec)
 	f.Release(t, "web", version("v2"))
 	file.ends(t, 3)
-	r := f.Gantryd(t, "update", f.Project, "-c", "web", "--wait", "--timeout", "60s")
+	r := f.Gantryd(t, "update", f.Project, "-c", "web", "--wait", "--timeout", "3m")
 	if r.Code != 1 || !strings.Contains(r.Err, "pre-deploy task failed: exit code 3") || !strings.Contains(r.Err, "waiting for /task/go") {
 		t.Errorf("update --wait = %v", r)
 	}
@@ -141,10 +140,10 @@ func TestFailedTaskHaltsBeforeTheFirstHost(t *testing.T) {
 	if why := f.Must(t, "why", f.Project, "-c", "web").Out; !strings.Contains(why, "exit code 3; last log lines: waiting for /task/go") {
 		t.Errorf("why = %s", why)
 	}
-	fleettest.Await(t, 20*time.Second, "the task's container is gone", func() error { return taskless(t, f) })
+	fleettest.Await(t, fleettest.Soon, "the task's container is gone", func() error { return taskless(t, f) })
 	file.ends(t, 0)
 	f.Must(t, "retry", f.Project, "-c", "web")
-	fleettest.Await(t, 60*time.Second, "the new try is done", func() error {
+	fleettest.Await(t, fleettest.Finally, "the new try is done", func() error {
 		if past := pastOf(t, f); past[0].Outcome != component.OutcomeDone {
 			return fmt.Errorf("newest entry = %+v", past[0])
 		}
@@ -164,16 +163,16 @@ func TestTaskOfADaemonThatDiedIsAdopted(t *testing.T) {
 	file.begins(t, 1)
 	it, _ := tasker(t, f, ds)
 	it.Kill(t)
-	fleettest.Await(t, 30*time.Second, "the others wait for it", func() error { return standsAt(t, f, "host "+it.Host+" was lost in its turn") })
+	fleettest.Await(t, fleettest.Finally, "the others wait for it", func() error { return standsAt(t, f, "host "+it.Host+" was lost in its turn") })
 	it.Start(t)
-	fleettest.Await(t, 30*time.Second, "it has the turn again", func() error {
+	fleettest.Await(t, fleettest.Finally, "it has the turn again", func() error {
 		if now := f.State(t).Components["web"].Turn.Tasker; now != it.Host {
 			return fmt.Errorf("%q has it", now)
 		}
 		return nil
 	})
 	file.ends(t, 0)
-	fleettest.Await(t, 60*time.Second, "the update is done", func() error {
+	fleettest.Await(t, fleettest.Finally, "the update is done", func() error {
 		if past := pastOf(t, f); past[0].Outcome != component.OutcomeDone {
 			return fmt.Errorf("newest entry = %+v", past[0])
 		}
@@ -200,7 +199,7 @@ func TestTaskOfALostHostRunsElsewhere(t *testing.T) {
 	}
 	file.begins(t, 2)
 	file.ends(t, 0)
-	fleettest.Await(t, 60*time.Second, "the update is done on the others", func() error {
+	fleettest.Await(t, fleettest.Finally, "the update is done on the others", func() error {
 		if past := pastOf(t, f); past[0].Outcome != component.OutcomeDone {
 			return fmt.Errorf("newest entry = %+v", past[0])
 		}

@@ -20,11 +20,11 @@ func pair(t *testing.T) (f *fleettest.Fleet, web, db component.Spec) {
 		f.Daemon(t, h).Start(t)
 	}
 	web, db = linked(f)
-	web.ReadyTimeout, db.ReadyTimeout = 4000, 4000
+	web.ReadyTimeout, db.ReadyTimeout = 10_000, 10_000
 	f.Configure(t, web, db)
 	f.Release(t, "web", version("v1"))
 	f.Release(t, "db", version("d1"))
-	r := f.Must(t, "update", f.Project, "--all", "--wait", "--timeout", "90s")
+	r := f.Must(t, "update", f.Project, "--all", "--wait", "--timeout", "3m")
 	if !strings.Contains(r.Out, "web: component db comes first") && !strings.Contains(r.Out, "web: done") {
 		t.Errorf("update --all = %v", r)
 	}
@@ -68,7 +68,7 @@ func TestAllComponentsFollowTheirLinks(t *testing.T) {
 		t.Errorf("plan = %v", plan)
 	}
 	f.Must(t, "update", f.Project, "--all") // and nobody stays for it
-	fleettest.Await(t, 60*time.Second, "both are done", func() error {
+	fleettest.Await(t, fleettest.Finally, "both are done", func() error {
 		return stands(t, f, component.Short(v2)+" done", component.Short(d2)+" done")
 	})
 	var dbEnds, webBegins time.Time // of those that are new
@@ -96,7 +96,7 @@ func TestFirstFailureStopsTheOthers(t *testing.T) {
 	before := f.State(t).Components["web"].Hosts["h1"].Containers[0].ID
 	v2 := f.Release(t, "web", version("v2"))
 	f.Release(t, "db", bad("d2"))
-	r := f.Gantryd(t, "update", f.Project, "--all", "--wait", "--timeout", "60s")
+	r := f.Gantryd(t, "update", f.Project, "--all", "--wait", "--timeout", "3m")
 	if r.Code != 1 || !strings.Contains(r.Err, `update "db" halted`) {
 		t.Errorf("update --all = %v", r)
 	}
@@ -117,11 +117,11 @@ func TestReleaseOfSeveralGoesBackAsOne(t *testing.T) {
 	v1, d1 := v["web"].Desired.ImageID, v["db"].Desired.ImageID
 	f.Release(t, "web", bad("v2"))
 	f.Release(t, "db", version("d2"))
-	r := f.Gantryd(t, "update", f.Project, "--together", "web,db", "--wait", "--timeout", "60s")
+	r := f.Gantryd(t, "update", f.Project, "--together", "web,db", "--wait", "--timeout", "3m")
 	if r.Code != 1 || !strings.Contains(r.Err, "rolled back") || !strings.Contains(r.Out, "db: rolled back to generation") {
 		t.Errorf("update --together = %v", r)
 	}
-	fleettest.Await(t, 60*time.Second, "both are back", func() error {
+	fleettest.Await(t, fleettest.Finally, "both are back", func() error {
 		return stands(t, f, component.Short(v1)+" done", component.Short(d1)+" done")
 	})
 	for _, name := range []string{"web", "db"} {
@@ -148,7 +148,7 @@ func TestReleaseOfSeveralOutlivesItsDaemons(t *testing.T) {
 	f.Release(t, "db", version("d2"))
 	d := f.Daemon(t, "h3")
 	d.Start(t)
-	fleettest.Await(t, 60*time.Second, "the third host serves", func() error { return stands(t, f, component.Short(v1)+" done", component.Short(d1)+" done") })
+	fleettest.Await(t, fleettest.Finally, "the third host serves", func() error { return stands(t, f, component.Short(v1)+" done", component.Short(d1)+" done") })
 	f.Must(t, "update", f.Project, "--together", "db,web")
 	file.begins(t, 1)
 	if tasker := f.State(t).Components["web"].Turn.Tasker; tasker != "h3" {
@@ -158,14 +158,14 @@ func TestReleaseOfSeveralOutlivesItsDaemons(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !d.Running() {
-		fleettest.Await(t, 40*time.Second, "its lease ends and it is forgotten", func() error {
+		fleettest.Await(t, fleettest.Finally, "its lease ends and it is forgotten", func() error {
 			if r := f.Gantryd(t, "forget", f.Project, "h3"); r.Code != 0 && r.Code != 3 { // 3: nothing of it is left
 				return fmt.Errorf("%v", r)
 			}
 			return nil
 		})
 	}
-	fleettest.Await(t, 90*time.Second, "both are back", func() error {
+	fleettest.Await(t, fleettest.Finally, "both are back", func() error {
 		return stands(t, f, component.Short(v1)+" done", component.Short(d1)+" done")
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -37,20 +36,17 @@ func everything(f *fleettest.Fleet, d *fleettest.Daemon) fleettest.LoadOptions {
 // build is gantryd or gantry with this version.
 func build(t *testing.T, name, version string) string {
 	t.Helper()
-	bin := filepath.Join(t.TempDir(), name)
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", bin,
-		"-ldflags", "-X github.com/gantryd/gantryd/internal/version.stamped="+version,
-		"github.com/gantryd/gantryd/cmd/"+name).CombinedOutput()
-	if err != nil {
-		t.Fatalf("build %s: %v\n%s", name, err, out)
+	dir := t.TempDir()
+	if err := fleettest.Build(dir, "-X github.com/gantryd/gantryd/internal/version.stamped="+version, name); err != nil {
+		t.Fatal(err)
 	}
-	return bin
+	return filepath.Join(dir, name)
 }
 
 func TestUpgradeToTheNextVersionAndBack(t *testing.T) {
+	next := build(t, "gantryd", "v99.0.0") // before there is a daemon, which needs its share of the processor
 	f, d := serving(t, withEcho)
 	before := f.Containers(t, "h1", "web")
-	next := build(t, "gantryd", "v99.0.0")
 	load := fleettest.StartLoad(t, everything(f, d))
 	fleettest.Pass(t, 500*time.Millisecond)
 	for i := range count(10) {
@@ -62,7 +58,7 @@ func TestUpgradeToTheNextVersionAndBack(t *testing.T) {
 		if r.Code != 0 || !strings.Contains(r.Out, want) {
 			t.Fatalf("upgrade %d to %s: %v", i, want, r)
 		}
-		fleettest.Await(t, 20*time.Second, "the host says its version", func() error {
+		fleettest.Await(t, fleettest.Soon, "the host says its version", func() error {
 			if m := f.State(t).Machines["h1"]; !strings.Contains(m.Version, want) {
 				return fmt.Errorf("%+v", m)
 			}
@@ -140,7 +136,7 @@ func TestOneUpgradeAtATime(t *testing.T) {
 	var first fleettest.Result
 	var wg sync.WaitGroup
 	wg.Go(func() { first = f.Gantryd(t, "upgrade", f.Project, "--data-dir", d.DataDir, "--binary", slow) })
-	fleettest.Await(t, 10*time.Second, "the first upgrade begins", func() error {
+	fleettest.Await(t, fleettest.Soon, "the first upgrade begins", func() error {
 		if !strings.Contains(d.Log(), "upgrade begins") {
 			return fmt.Errorf("not yet")
 		}
@@ -161,8 +157,8 @@ func TestOneUpgradeAtATime(t *testing.T) {
 func TestDrainKnowsConnectionsOfTheProcessBefore(t *testing.T) {
 	t.Parallel()
 	f, d := serving(t)
-	load := fleettest.StartLoad(t, fleettest.LoadOptions{URL: d.URL(f.Port, "/"), Streams: 2, StreamFor: 6 * time.Second})
-	fleettest.Await(t, 10*time.Second, "streams are open", func() error {
+	load := fleettest.StartLoad(t, fleettest.LoadOptions{URL: d.URL(f.Port, "/"), Streams: 2, StreamFor: 30 * time.Second})
+	fleettest.Await(t, fleettest.Soon, "streams are open", func() error {
 		if n := load.Tally().Open; n < 2 {
 			return fmt.Errorf("%d", n)
 		}
@@ -178,7 +174,7 @@ func TestDrainKnowsConnectionsOfTheProcessBefore(t *testing.T) {
 	}
 	load.Stop().NoFailures(t, fleettest.Stream)
 	onlyServing(t, f, "h1", "web", 0)
-	fleettest.Await(t, 20*time.Second, "the process before has ended", func() error {
+	fleettest.Await(t, fleettest.Soon, "the process before has ended", func() error {
 		if n := len(d.Earlier()); n != 0 {
 			return fmt.Errorf("%d are left", n)
 		}
@@ -200,9 +196,9 @@ func TestKilledDaemonRefusesNobody(t *testing.T) {
 				select {
 				case <-stop:
 					return
-				case <-time.After(2 * time.Millisecond):
+				case <-time.After(20 * time.Millisecond): // the socket's queue holds all who come while a daemon starts
 				}
-				c, err := net.DialTimeout("tcp", o.EchoAddr, 20*time.Second)
+				c, err := net.DialTimeout("tcp", o.EchoAddr, fleettest.Soon)
 				if err != nil {
 					refused.Store(err.Error(), true)
 					continue
@@ -215,7 +211,7 @@ func TestKilledDaemonRefusesNobody(t *testing.T) {
 		d.Kill(t)
 		killed := time.Now()
 		// A client that comes while no daemon lives waits, and is served.
-		c, err := net.DialTimeout("tcp", o.EchoAddr, 5*time.Second)
+		c, err := net.DialTimeout("tcp", o.EchoAddr, fleettest.Soon)
 		if err != nil {
 			t.Fatalf("connect while no daemon lives: %v", err)
 		}
@@ -243,7 +239,7 @@ func TestSocketsOfAnotherSettingAreTaken(t *testing.T) {
 	f, d := serving(t, withEcho)
 	addr := net.JoinHostPort(d.IP, strconv.Itoa(f.Port+1))
 	d.Kill(t)
-	c, err := net.DialTimeout("tcp", addr, 20*time.Second)
+	c, err := net.DialTimeout("tcp", addr, fleettest.Soon)
 	if err != nil {
 		t.Fatalf("connect while no daemon lives: %v", err)
 	}
@@ -254,7 +250,7 @@ func TestSocketsOfAnotherSettingAreTaken(t *testing.T) {
 		t.Errorf("a client that came while no daemon lived: %v", err)
 	}
 	answeredBy(t, d.URL(f.Port, "/"), "v1")
-	fleettest.Await(t, 20*time.Second, "nobody keeps sockets", func() error {
+	fleettest.Await(t, fleettest.Soon, "nobody keeps sockets", func() error {
 		if h, err := net.Dial("unixpacket", filepath.Join(d.DataDir, holder.Name)); err == nil {
 			h.Close()
 			return errors.New("the holder lives")
@@ -262,7 +258,7 @@ func TestSocketsOfAnotherSettingAreTaken(t *testing.T) {
 		return nil
 	})
 	without.Kill(t)
-	if c, err := net.DialTimeout("tcp", addr, 20*time.Second); !errors.Is(err, syscall.ECONNREFUSED) {
+	if c, err := net.DialTimeout("tcp", addr, fleettest.Soon); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("connect after a kill: %v, %v, want that it is refused", c, err)
 	}
 	d.Start(t)
@@ -270,7 +266,7 @@ func TestSocketsOfAnotherSettingAreTaken(t *testing.T) {
 }
 
 func echoed(c net.Conn) error {
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(fleettest.Soon)); err != nil {
 		return err
 	}
 	if _, err := c.Write([]byte("hello")); err != nil {

@@ -68,6 +68,19 @@ func (v *Visits) Visit(n int) {
 	}
 }
 
+// Failed is how many have failed so far.
+func (v *Visits) Failed() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n := 0
+	for _, seen := range v.seen {
+		if seen.Err != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // Stop lets nobody come any more, waits for those that are there, and returns what they saw.
 func (v *Visits) Stop() []Visit {
 	v.once.Do(func() { close(v.stop) })
