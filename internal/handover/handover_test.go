@@ -275,6 +275,31 @@ func TestNewProcessThatFails(t *testing.T) {
 	}
 }
 
+// TestStreamThatStandsStill gives an estate to a process that reads nothing: what ends that is the deadline.
+func TestStreamThatStandsStill(t *testing.T) {
+	h := &Heir{pidfd: -1}
+	var theirs [2]*os.File
+	var err error
+	for i, c := range []struct {
+		to   **net.UnixConn
+		kind int
+	}{{&h.packets, syscall.SOCK_SEQPACKET}, {&h.stream, syscall.SOCK_STREAM}} {
+		if *c.to, theirs[i], err = packet.Pair(c.kind); err != nil {
+			t.Fatal(err)
+		}
+		defer (*c.to).Close()
+		defer theirs[i].Close()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := h.Give(ctx, make([]byte, 16<<20)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Give = %v, want the deadline", err)
+	}
+	if err := h.Pass(ctx, func(c *net.UnixConn) error { _, err := c.Write([]byte("state")); return err }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Pass = %v, want the deadline", err)
+	}
+}
+
 func isZombie(pid int) bool {
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	return err != nil || bytes.Contains(b, []byte(") Z "))

@@ -134,7 +134,7 @@ func (h *Heir) Give(ctx context.Context, estate []byte, files ...*os.File) error
 		return err
 	}
 	if err := writeBlock(h.stream, estate); err != nil {
-		return fmt.Errorf("send estate: %w", packet.Gone(err))
+		return fmt.Errorf("send estate: %w", ended(ctx, err))
 	}
 	_, _, err := await(ctx, h.packets, stepPrepared)
 	return err
@@ -145,7 +145,7 @@ func (h *Heir) Give(ctx context.Context, estate []byte, files ...*os.File) error
 func (h *Heir) Pass(ctx context.Context, last func(*net.UnixConn) error) error {
 	defer bound(ctx, h.stream)()
 	if err := last(h.stream); err != nil {
-		return packet.Gone(err)
+		return ended(ctx, err)
 	}
 	_, _, err := await(ctx, h.packets, stepTaken)
 	return err

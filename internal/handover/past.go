@@ -98,7 +98,7 @@ func (p *Past) Estate(ctx context.Context) (estate []byte, files []*os.File, err
 	defer bound(ctx, p.stream)()
 	if estate, err = readBlock(p.stream); err != nil {
 		packet.CloseAll(files)
-		return nil, nil, fmt.Errorf("read estate: %w", packet.Gone(err))
+		return nil, nil, fmt.Errorf("read estate: %w", ended(ctx, err))
 	}
 	return estate, files, nil
 }

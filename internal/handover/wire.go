@@ -104,6 +104,14 @@ func bound(ctx context.Context, stream *net.UnixConn) (release func()) {
 	return func() { stop() }
 }
 
+// ended is why a stream that is bound by ctx failed: because that ended, or else err.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return packet.Gone(err)
+}
+
 // writeBlock writes b behind its length.
 func writeBlock(w io.Writer, b []byte) error {
 	head := binary.BigEndian.AppendUint32(nil, uint32(len(b))) //nolint:gosec // the caller bounds it
