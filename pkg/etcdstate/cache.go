@@ -21,6 +21,8 @@ type cache struct {
 	// complete is the revision up to which every change is known; revision is that of the newest
 	// answer, which may be one of an own write with others before it.
 	complete, revision int64
+	// heard is the newest revision that a watch told of, of whatever part: a list made after it cannot be older.
+	heard int64
 
 	known map[string]version // keys, so that what vanished between two lists is noticed
 	gone  map[string]int64   // keys deleted after complete
@@ -112,8 +114,12 @@ func (c *cache) list(resp *clientv3.GetResponse) changes {
 
 // replaced says whether resp is of other data than the cache.
 func (c *cache) replaced(resp *clientv3.GetResponse, marker string) bool {
-	return c.listed && (resp.Header.ClusterId != c.cluster || marker != c.marker || resp.Header.Revision < c.complete)
+	return c.listed && (resp.Header.ClusterId != c.cluster || marker != c.marker || c.outdated(resp.Header.Revision))
 }
+
+// outdated reports whether data of the revision is older than what is known. Own writes do not count: a list that was
+// made before one may come after it.
+func (c *cache) outdated(revision int64) bool { return revision < c.complete }
 
 // id names the data; it changes when the data is replaced.
 func (c *cache) id() string {
@@ -143,6 +149,7 @@ func (c *cache) events(resp clientv3.WatchResponse) (changes, bool) {
 			c.put(e.Kv, changed)
 		}
 		c.told(string(e.Kv.Key), e.Kv.ModRevision)
+		c.heard = max(c.heard, e.Kv.ModRevision)
 	}
 	c.revision = max(c.revision, c.complete)
 	return changed, true

@@ -3,9 +3,12 @@ package etcdstate_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/gantryd/gantryd/internal/faulttest"
 	"github.com/gantryd/gantryd/pkg/component"
@@ -157,4 +160,52 @@ func TestMuchToPublishDoesNotCostTheLease(t *testing.T) {
 	if now := modRevision(t, f.raw, machineKey("h1")); now != registered {
 		t.Error("the host had to register again")
 	}
+}
+
+// TestHostBeyondTheJudgesNoticesOlderData: what it follows is known in parts, and not as of one revision. The data that
+// comes back is not older than its last list, only than what its watches told since.
+func TestHostBeyondTheJudgesNoticesOlderData(t *testing.T) {
+	f := newFleet(t)
+	crowd(t, f)
+	first := f.ready(t, "web", "sha256:aa")
+	a := f.host(t, "a", etcdstate.StoreOptions{TTL: 10 * time.Second})
+	backup := t.TempDir()
+	f.member.Stop()
+	wantNil(t, "copy", os.CopyFS(backup, os.DirFS(f.member.Options.DataDir)))
+	a.awaitReachable(t, false)
+	f.member.Start(t)
+	a.awaitReachable(t, true)
+	if !a.View("web").Partial {
+		t.Fatal("the sixth host is a judge")
+	}
+	last := f.ready(t, "web", "sha256:bb")
+	eventually(t, "newest generation", func() bool { return a.View("web").Desired.Generation == last })
+	f.member.Stop()
+	a.awaitReachable(t, false)
+	f.member.Wipe(t)
+	wantNil(t, "restore", os.CopyFS(f.member.Options.DataDir, os.DirFS(backup)))
+	f.member.Start(t)
+	eventually(t, "older generation", func() bool { return a.View("web").Desired.Generation == first })
+}
+
+// TestHostKnowsFromTheStartWhatSteersIt takes over from another process, so that nothing happens at its start which would
+// make it look again. A component that is not in the config needs a link, which any host may come to serve.
+func TestHostKnowsFromTheStartWhatSteersIt(t *testing.T) {
+	f := newFleet(t)
+	crowd(t, f)
+	f.ready(t, "web", "sha256:aa")
+	f.put(t, key("extra", "state"), `{"status":"ready","imageid":"sha256:bb","spec":{"name":"extra","requireComponentLinks":[{"name":"db","alias":"db"}]}}`)
+	lease, err := f.raw.Grant(t.Context(), 60)
+	wantNil(t, "Grant", err)
+	m := component.Machine{Status: "running", Components: []string{"web"}, Nonce: "n"}
+	_, err = f.raw.Put(t.Context(), machineKey("a"), jsonOf(t, m), clientv3.WithLease(lease.ID))
+	wantNil(t, "Put", err)
+	a := f.host(t, "a", etcdstate.StoreOptions{TTL: time.Minute, Inherit: &etcdstate.Tenancy{Lease: int64(lease.ID), Nonce: "n", Machine: m}})
+	if !a.View("web").Partial {
+		t.Fatal("the sixth host is a judge")
+	}
+	f.put(t, key("web", "turns/7"), `{"host":"00"}`) // its watches go on
+	eventually(t, "turn of another host", func() bool { return len(a.View("web").Turn.Holders) == 1 })
+	f.put(t, machineKey("z"), `{"status":"running"}`)
+	eventually(t, "a machine beyond the judges", func() bool { _, ok := a.View("web").Machines["z"]; return ok })
 }

@@ -20,7 +20,7 @@ var (
 // leader or compacted what was not read yet, when the identity changed, when the watch does not
 // answer, and every minute anyway.
 func (s *Store) watchLoop(ctx context.Context) error {
-	for wait := time.Second; ctx.Err() == nil; {
+	for wait, again := time.Second, 0; ctx.Err() == nil; {
 		rev, scope, err := s.list(ctx)
 		if err != nil {
 			s.waitForList(ctx, wait)
@@ -28,6 +28,10 @@ func (s *Store) watchLoop(ctx context.Context) error {
 			continue
 		}
 		wait = time.Second
+		if again++; again < maxLooks && !s.suits(scope) {
+			continue // the list told of more than was known when it was made
+		}
+		again = 0
 		if err := s.follow(ctx, rev, scope); err != nil && ctx.Err() == nil {
 			s.log.Info("watch ended, listing again", "err", err)
 			if !errors.Is(err, rpctypes.ErrCompacted) {
@@ -36,6 +40,16 @@ func (s *Store) watchLoop(ctx context.Context) error {
 		}
 	}
 	return context.Cause(ctx)
+}
+
+// maxLooks bounds how often the project is listed until the scope of a list suits what it told.
+const maxLooks = 3
+
+// suits reports whether the scope is right for what is known now.
+func (s *Store) suits(scope scope) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.cache.outgrown(scope, s.host)
 }
 
 // waitForList waits for about d, or until a list is asked for.
@@ -165,7 +179,7 @@ func (s *Store) see(resp clientv3.WatchResponse) bool {
 // what was seen, it asks for a list.
 func (s *Store) observe(cluster uint64, revision int64) {
 	s.mu.Lock()
-	odd := s.cache.listed && (cluster != s.cache.cluster || revision < s.cache.complete)
+	odd := s.cache.listed && (cluster != s.cache.cluster || s.cache.outdated(revision))
 	s.mu.Unlock()
 	if odd {
 		signal(s.relist)
