@@ -55,6 +55,11 @@ var layers = []struct {
 		pkg: "pkg/supervisor", may: []string{"pkg/component", "pkg/rollout", "internal/workqueue"},
 		why: "it names what it needs and is given it; adapters are none of its business",
 	},
+	{pkg: "pkg/api", may: []string{"pkg/component"}, stdOnly: true, why: "it is what programs read, whoever wrote it"},
+	{
+		pkg: "internal/operator", may: []string{"pkg/api", "pkg/component", "pkg/config", "pkg/etcdstate", "pkg/rollout"},
+		why: "it is asked by command lines and servers, and knows neither",
+	},
 	{pkg: "internal/failpoint", stdOnly: true, why: "it ends processes and knows nothing of what they do"},
 	{pkg: "internal/workqueue", stdOnly: true, why: "it holds keys and knows nothing of what they mean"},
 	{pkg: "internal/version", stdOnly: true, why: "everybody may ask for the version"},

@@ -116,8 +116,12 @@ func TestRulesFire(t *testing.T) {
 				"pkg/etcdstate/statetest/a.go", importing(module+"pkg/supervisor"),
 				"internal/workqueue/a.go", importing(module+"pkg/component"),
 				"internal/app/a.go", importing(module+"pkg/engine", module+"pkg/supervisor"),
+				"internal/operator/a.go", importing(module+"pkg/etcdstate", module+"pkg/engine"),
+				"pkg/api/a.go", importing(module+"pkg/component", module+"pkg/etcdstate"),
 			),
 			want: []string{
+				"internal/operator/a.go imports " + module + "pkg/engine: ",
+				"pkg/api/a.go imports " + module + "pkg/etcdstate: ",
 				"pkg/component/a.go imports golang.org/x/sync/errgroup: ",
 				"pkg/component/b.go imports " + module + "pkg/config: ",
 				"pkg/etcdstate/a.go imports " + module + "pkg/supervisor: ",

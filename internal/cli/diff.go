@@ -4,21 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/gantryd/gantryd/internal/operator"
+	"github.com/gantryd/gantryd/pkg/api"
 	"github.com/gantryd/gantryd/pkg/component"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
 )
-
-// difference is what diff tells about one component.
-type difference struct {
-	Component string             `json:"component"`
-	Change    string             `json:"change"` // added, removed, changed or same
-	Changes   []component.Change `json:"changes"`
-}
 
 func (g *gantryd) diffCmd() *cobra.Command {
 	var form string
@@ -47,7 +41,7 @@ for now; with two: one against the other. 'gantryd history' lists generations.`,
 	return cmd
 }
 
-func (g *gantryd) diff(ctx context.Context, c *etcdstate.Client, args []string) ([]difference, error) {
+func (g *gantryd) diff(ctx context.Context, c *etcdstate.Client, args []string) ([]api.Difference, error) {
 	if len(g.components) > 0 {
 		args = append(args, g.components[1:]...) // -c web 812 840, as -c a b is written
 		g.components = g.components[:1]
@@ -64,14 +58,14 @@ func (g *gantryd) diff(ctx context.Context, c *etcdstate.Client, args []string) 
 	if err != nil {
 		return nil, err
 	}
-	return diffProjects(p.Config, file), nil
+	return operator.Differences(p.Config, file), nil
 }
 
-func (g *gantryd) diffReleases(ctx context.Context, c *etcdstate.Client, project, name string, gens []string) ([]difference, error) {
+func (g *gantryd) diffReleases(ctx context.Context, c *etcdstate.Client, project, name string, gens []string) ([]api.Difference, error) {
 	if len(gens) < 1 || len(gens) > 2 {
 		return nil, fail(exitUsage, "name one generation, or two").withHint("'gantryd history %s -c %s' lists them", project, name)
 	}
-	entries, err := g.history(ctx, c, project, name)
+	entries, err := operator.History(ctx, c, project, name)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +75,7 @@ func (g *gantryd) diffReleases(ctx context.Context, c *etcdstate.Client, project
 		if err != nil {
 			return nil, fail(exitUsage, "%q is not a generation", s)
 		}
-		e, err := entry(entries, project, name, generation)
+		e, err := operator.Entry(entries, project, name, generation)
 		if err != nil {
 			return nil, err
 		}
@@ -90,49 +84,10 @@ func (g *gantryd) diffReleases(ctx context.Context, c *etcdstate.Client, project
 	if len(sides) == 1 {
 		sides = append(sides, entries[0].Desired.Release())
 	}
-	return []difference{compared(name, component.Changes(sides[0], sides[1]))}, nil
+	return []api.Difference{operator.Compared(name, component.Changes(sides[0], sides[1]))}, nil
 }
 
-// entry is the one of a generation.
-func entry(entries []component.Past, project, name string, generation int64) (component.Past, error) {
-	i := slices.IndexFunc(entries, func(e component.Past) bool { return e.Generation == generation })
-	if i < 0 {
-		return component.Past{}, fail(exitNotFound, "component %s has no generation %d in its history", name, generation).
-			withHint("'gantryd history %s -c %s' lists them", project, name)
-	}
-	if e := entries[i]; e.Desired.Spec != nil {
-		return e, nil
-	}
-	return component.Past{}, fail(exitRefused, "generation %d of %s was kept without its configuration", generation, name)
-}
-
-func compared(name string, cs []component.Change) difference {
-	if len(cs) == 0 {
-		return difference{name, "same", []component.Change{}}
-	}
-	return difference{name, "changed", cs}
-}
-
-// diffProjects compares what is stored with what is in a file.
-func diffProjects(stored, file component.Project) []difference {
-	out := []difference{}
-	for _, s := range file.Components {
-		i := slices.IndexFunc(stored.Components, func(o component.Spec) bool { return o.Name == s.Name })
-		if i < 0 {
-			out = append(out, difference{s.Name, "added", component.Changes(component.Release{}, component.Release{Spec: s})})
-			continue
-		}
-		out = append(out, compared(s.Name, component.Changes(component.Release{Spec: stored.Components[i]}, component.Release{Spec: s})))
-	}
-	for _, s := range stored.Components {
-		if !slices.ContainsFunc(file.Components, func(o component.Spec) bool { return o.Name == s.Name }) {
-			out = append(out, difference{s.Name, "removed", []component.Change{}})
-		}
-	}
-	return out
-}
-
-func printDiff(w io.Writer, ds []difference) {
+func printDiff(w io.Writer, ds []api.Difference) {
 	for _, d := range ds {
 		fmt.Fprintf(w, "%s: %s\n", clean(d.Component), d.Change)
 		printChanges(w, d.Changes)

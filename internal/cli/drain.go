@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gantryd/gantryd/internal/operator"
 	"github.com/gantryd/gantryd/pkg/component"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
 )
@@ -87,7 +88,7 @@ func (g *gantryd) drain(ctx context.Context, c *etcdstate.Client, name string, o
 	if err != nil {
 		return err
 	}
-	which, err := pick(names(p), g.components)
+	which, err := operator.Pick(operator.Names(p), g.components)
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func (g *gantryd) drain(ctx context.Context, c *etcdstate.Client, name string, o
 	find := func(p etcdstate.Project) []draining {
 		var out []draining
 		for _, n := range which {
-			for _, st := range report(name, p, []string{n}).Components[0].Hosts {
+			for _, st := range operator.Status(name, p, []string{n}).Components[0].Hosts {
 				if o.host == "" || o.host == st.Host {
 					out = append(out, drains(n, st)...)
 				}

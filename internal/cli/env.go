@@ -10,6 +10,7 @@ import (
 	"os/user"
 
 	"github.com/gantryd/gantryd/internal/agent"
+	"github.com/gantryd/gantryd/internal/operator"
 	"github.com/gantryd/gantryd/pkg/component"
 )
 
@@ -70,9 +71,12 @@ func finish(env Env, name string, err error) int {
 func classify(err error) *failure {
 	var f *failure
 	var a *agent.Error
+	var m *operator.Error
 	switch {
 	case errors.As(err, &f):
 		return f
+	case errors.As(err, &m):
+		return &failure{code: mistakeCode(m.Kind), err: err, hint: m.Hint}
 	case errors.As(err, &a):
 		return &failure{code: agentCode(a.Code), err: err}
 	case errors.Is(err, component.ErrUnreachable), errors.Is(err, component.ErrEngineUnreachable):
@@ -83,6 +87,18 @@ func classify(err error) *failure {
 		return &failure{code: exitFailed, err: err}
 	}
 	return &failure{code: exitFailed, err: err}
+}
+
+func mistakeCode(k operator.Kind) int {
+	switch k {
+	case operator.Invalid:
+		return exitUsage
+	case operator.NotFound:
+		return exitNotFound
+	case operator.Refused:
+		return exitRefused
+	}
+	return exitFailed
 }
 
 func agentCode(c agent.Code) int {
@@ -100,8 +116,8 @@ func agentCode(c agent.Code) int {
 	return exitFailed
 }
 
-// operator is who asks, as history and status show it.
-func operator(getenv func(string) string) string {
+// person is who asks, as history and status show it.
+func person(getenv func(string) string) string {
 	name := getenv("SUDO_USER")
 	if name == "" {
 		name = getenv("USER")

@@ -62,7 +62,7 @@ and starts nothing new. This command tells all daemons of a project that the dat
 				return fail(exitUsage, "this makes every daemon of project %s follow what etcd says now; give --confirm when 'gantryd list %s' is right", a[0], a[0])
 			}
 			return g.with(cmd.Context(), func(c *etcdstate.Client) error {
-				if err := c.Adopt(cmd.Context(), a[0], operator(g.env.Getenv)); err != nil {
+				if err := c.Adopt(cmd.Context(), a[0], person(g.env.Getenv)); err != nil {
 					return err
 				}
 				fmt.Fprintf(g.env.Out, "Project %s adopted\n", a[0])

@@ -4,12 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/gantryd/gantryd/pkg/component"
+	"github.com/gantryd/gantryd/internal/operator"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
 	"github.com/gantryd/gantryd/pkg/rollout"
 )
@@ -43,11 +42,11 @@ func (g *gantryd) events(ctx context.Context, c *etcdstate.Client, project, form
 	if err != nil {
 		return err
 	}
-	which, err := pick(names(p), g.components)
+	which, err := operator.Pick(operator.Names(p), g.components)
 	if err != nil {
 		return err
 	}
-	past, err := recordedEvents(ctx, c, project, which)
+	past, err := operator.RecordedEvents(ctx, c, project, which)
 	if err != nil {
 		return err
 	}
@@ -63,51 +62,11 @@ func (g *gantryd) events(ctx context.Context, c *etcdstate.Client, project, form
 			fmt.Fprintln(g.env.Err, "etcd does not answer; waiting for it")
 			return
 		}
-		for _, e := range newEvents(before, after, g.components, time.Now().UTC()) {
+		for _, e := range operator.NewEvents(before, after, g.components, time.Now().UTC()) {
 			g.sayEvent(e, form)
 		}
-		before = seen(before, after)
+		before = operator.Seen(before, after)
 	})
-}
-
-// seen is the project as it was seen last, for the next look.
-func seen(before, after etcdstate.Project) etcdstate.Project {
-	views := make(map[string]component.View, len(after.Components))
-	for name, v := range after.Components {
-		views[name] = rollout.Seen(before.Components[name], v)
-	}
-	after.Components = views
-	return after
-}
-
-// recordedEvents are those that the history keeps, the oldest first.
-func recordedEvents(ctx context.Context, c *etcdstate.Client, project string, which []string) ([]rollout.Event, error) {
-	var out []rollout.Event
-	for _, name := range which {
-		entries, err := c.History(ctx, project, name)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			out = append(out, rollout.Asked(name, e.Desired))
-			if end, ok := rollout.Ended(name, e.Rollout); ok {
-				out = append(out, end)
-			}
-		}
-	}
-	slices.SortStableFunc(out, func(a, b rollout.Event) int { return a.At.Compare(b.At) })
-	return out, nil
-}
-
-// newEvents are what happened between two looks at a project, of the components named; of all when none is.
-func newEvents(before, after etcdstate.Project, which []string, now time.Time) []rollout.Event {
-	out := rollout.HostEvents(before.Machines, after.Machines, now)
-	for _, name := range names(after) {
-		if len(which) == 0 || slices.Contains(which, name) {
-			out = append(out, rollout.Events(name, before.Components[name], after.Components[name], now)...)
-		}
-	}
-	return out
 }
 
 func (g *gantryd) sayEvent(e rollout.Event, form string) {

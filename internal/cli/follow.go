@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gantryd/gantryd/internal/operator"
 	"github.com/gantryd/gantryd/pkg/component"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
 	"github.com/gantryd/gantryd/pkg/rollout"
@@ -16,7 +17,7 @@ import (
 // A follower prints what the hosts do for some releases, one line per host and step.
 type follower struct {
 	g     *gantryd
-	rs    []release
+	rs    []operator.Release
 	said  map[string]string // component/host → last line
 	over  map[string]error  // by component
 	whole bool              // all releases are done
@@ -26,7 +27,7 @@ type follower struct {
 var errOver = errors.New("over")
 
 // follow watches the rollouts to their end.
-func (g *gantryd) follow(ctx context.Context, c *etcdstate.Client, name string, rs []release, timeout time.Duration) error {
+func (g *gantryd) follow(ctx context.Context, c *etcdstate.Client, name string, rs []operator.Release, timeout time.Duration) error {
 	f := &follower{g: g, rs: rs, said: make(map[string]string), over: make(map[string]error), back: make(map[string]string)}
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -56,13 +57,13 @@ func (g *gantryd) follow(ctx context.Context, c *etcdstate.Client, name string, 
 
 // lookAtAll looks at each release.
 func (f *follower) lookAtAll(p etcdstate.Project) {
-	f.whole = !slices.ContainsFunc(f.rs, func(r release) bool {
-		v := p.Components[r.name]
-		_, over := f.over[r.name]
-		return !over && (v.Desired.Generation != r.gen || v.Record().Status != component.RolloutDone)
+	f.whole = !slices.ContainsFunc(f.rs, func(r operator.Release) bool {
+		v := p.Components[r.Name]
+		_, over := f.over[r.Name]
+		return !over && (v.Desired.Generation != r.Generation || v.Record().Status != component.RolloutDone)
 	})
 	for i := range f.rs {
-		f.look(&f.rs[i], p.Components[f.rs[i].name])
+		f.look(&f.rs[i], p.Components[f.rs[i].Name])
 	}
 }
 
@@ -72,59 +73,59 @@ func wentBack(name, why string) error {
 }
 
 // look prints what is new about one release and notes its end.
-func (f *follower) look(r *release, v component.View) {
-	if _, ended := f.over[r.name]; ended || v.Desired.Generation < r.gen {
+func (f *follower) look(r *operator.Release, v component.View) {
+	if _, ended := f.over[r.Name]; ended || v.Desired.Generation < r.Generation {
 		return
 	}
-	if v.Desired.Generation > r.gen && takesBack(r.gen, v.Desired) {
-		f.say(r.name, "", fmt.Sprintf("rolled back to generation %d", v.Desired.Source))
-		f.back[r.name], r.gen = v.Desired.Reason, v.Desired.Generation
+	if v.Desired.Generation > r.Generation && takesBack(r.Generation, v.Desired) {
+		f.say(r.Name, "", fmt.Sprintf("rolled back to generation %d", v.Desired.Source))
+		f.back[r.Name], r.Generation = v.Desired.Reason, v.Desired.Generation
 		if v.Desired.Status != component.StatusReady { // there is no rollout to wait for
-			f.over[r.name] = wentBack(r.name, v.Desired.Reason)
+			f.over[r.Name] = wentBack(r.Name, v.Desired.Reason)
 			return
 		}
 	}
-	if v.Desired.Generation > r.gen {
-		f.say(r.name, "", "superseded by a newer command")
-		f.over[r.name] = fail(exitRefused, "update %q: another command came in between", r.name)
+	if v.Desired.Generation > r.Generation {
+		f.say(r.Name, "", "superseded by a newer command")
+		f.over[r.Name] = fail(exitRefused, "update %q: another command came in between", r.Name)
 		return
 	}
-	hosts := rollout.Hosts(r.name, v)
+	hosts := rollout.Hosts(r.Name, v)
 	if len(hosts) == 0 {
-		f.say(r.name, "", "waiting: no host runs this component yet")
+		f.say(r.Name, "", "waiting: no host runs this component yet")
 	}
 	for _, h := range hosts {
-		if st := v.Status(h); st.Target == r.gen {
-			f.say(r.name, h, line(st))
+		if st := v.Status(h); st.Target == r.Generation {
+			f.say(r.Name, h, line(st))
 		}
 	}
 	ro := v.Rollout
-	if ro.Generation != r.gen {
+	if ro.Generation != r.Generation {
 		return
 	}
-	if why, back := f.back[r.name]; back && ro.Status == component.RolloutDone {
-		f.say(r.name, "", "the release before serves on "+plural(len(hosts), "host"))
-		f.over[r.name] = wentBack(r.name, why)
+	if why, back := f.back[r.Name]; back && ro.Status == component.RolloutDone {
+		f.say(r.Name, "", "the release before serves on "+plural(len(hosts), "host"))
+		f.over[r.Name] = wentBack(r.Name, why)
 		return
 	}
 	switch ro.Status {
 	case component.RolloutDone:
 		if len(v.Desired.Together) > 0 && !f.whole {
-			f.say(r.name, "", "done, but for the components it is together with")
+			f.say(r.Name, "", "done, but for the components it is together with")
 			return
 		}
-		f.say(r.name, "", "done on "+plural(len(hosts)-len(ro.Failed), "host"))
-		if f.over[r.name] = passedOver(r.name, ro); f.over[r.name] == nil {
-			f.over[r.name] = misrouted(r.name, v)
+		f.say(r.Name, "", "done on "+plural(len(hosts)-len(ro.Failed), "host"))
+		if f.over[r.Name] = passedOver(r.Name, ro); f.over[r.Name] == nil {
+			f.over[r.Name] = misrouted(r.Name, v)
 		}
 	case component.RolloutHalted:
-		f.say(r.name, "", "halted")
+		f.say(r.Name, "", "halted")
 		if !rollout.GoesBack(v) { // else what follows is the rollback
-			f.over[r.name] = halted(r.name, ro, v.Hosts[ro.Host].Failure)
+			f.over[r.Name] = halted(r.Name, ro, v.Hosts[ro.Host].Failure)
 		}
 	case component.RolloutProgressing:
-		if text := standing(r.name, v); text != "" {
-			f.say(r.name, "", text)
+		if text := operator.Standing(r.Name, v); text != "" {
+			f.say(r.Name, "", text)
 		}
 	}
 }
@@ -145,7 +146,7 @@ func passedOver(name string, ro component.Rollout) error {
 
 // misrouted is nil unless ports are not as they were asked for, though the release serves.
 func misrouted(name string, v component.View) error {
-	wrong := routeErrors(v)
+	wrong := operator.RouteErrors(v)
 	if wrong == "" {
 		return nil
 	}
@@ -191,7 +192,7 @@ func halted(name string, ro component.Rollout, f *component.Failure) error {
 
 func (f *follower) verdict() error {
 	for _, r := range f.rs {
-		if err := f.over[r.name]; err != nil {
+		if err := f.over[r.Name]; err != nil {
 			return err
 		}
 	}
@@ -202,8 +203,8 @@ func (f *follower) verdict() error {
 func (f *follower) open() string {
 	var out []string
 	for _, r := range f.rs {
-		if _, ended := f.over[r.name]; !ended {
-			out = append(out, r.name)
+		if _, ended := f.over[r.Name]; !ended {
+			out = append(out, r.Name)
 		}
 	}
 	return strings.Join(out, ", ")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gantryd/gantryd/internal/operator"
 	"github.com/gantryd/gantryd/pkg/component"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
 )
@@ -35,7 +36,9 @@ func newFollowing(t *testing.T, timeout time.Duration, hosts ...string) *followi
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	g := &gantryd{env: Env{Out: &w.out, Err: &w.err}}
-	go func() { w.ended <- g.follow(t.Context(), c, "shop", []release{{name: "web", gen: w.gen}}, timeout) }()
+	go func() {
+		w.ended <- g.follow(t.Context(), c, "shop", []operator.Release{{Name: "web", Generation: w.gen}}, timeout)
+	}()
 	return w
 }
 

@@ -118,7 +118,7 @@ func (g *gantry) act(ctx context.Context, path, action, name string) error {
 	case "drain":
 		return g.drain(ctx, c, name)
 	}
-	req := agent.Request{Action: agent.Action(action), Component: name, Project: p, By: operator(g.env.Getenv)}
+	req := agent.Request{Action: agent.Action(action), Component: name, Project: p, By: person(g.env.Getenv)}
 	if err := c.Do(ctx, req, g.story); err != nil {
 		return explain(err)
 	}

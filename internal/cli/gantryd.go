@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/gantryd/gantryd/internal/operator"
 	"github.com/gantryd/gantryd/internal/version"
 	"github.com/gantryd/gantryd/pkg/component"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
@@ -117,7 +117,7 @@ func (g *gantryd) completeComponent(cmd *cobra.Command, args []string, _ string)
 	g.etcd.commandTimeout = completeWithin
 	_ = g.with(cmd.Context(), func(c *etcdstate.Client) error { // without an answer there is nothing to complete
 		p, err := c.Project(cmd.Context(), args[0])
-		found = names(p)
+		found = operator.Names(p)
 		return err
 	})
 	return found, cobra.ShellCompDirectiveNoFileComp
@@ -166,41 +166,12 @@ func (g *gantryd) with(ctx context.Context, f func(*etcdstate.Client) error) err
 
 // project reads a project that must be there. Values that cannot be read are told; the rest counts.
 func (g *gantryd) project(ctx context.Context, c *etcdstate.Client, name string) (etcdstate.Project, error) {
-	p, err := c.Project(ctx, name)
+	p, err := operator.Read(ctx, c, name)
 	if err != nil {
 		return p, err
-	}
-	if p.ConfigJSON == nil && len(p.Components) == 0 {
-		return p, fail(exitNotFound, "Unknown project %s", name).withHint("gantryd setconfig %s FILE", name)
 	}
 	if p.Problems != nil {
 		fmt.Fprintf(g.env.Err, "warning: %s\n", clean(p.Problems.Error()))
 	}
 	return p, nil
-}
-
-// names are the components of a project, in the order of its file, then those with a state only.
-func names(p etcdstate.Project) []string {
-	var out []string
-	for _, c := range p.Config.Components {
-		out = append(out, c.Name)
-	}
-	var rest []string
-	for n := range p.Components {
-		if !slices.Contains(out, n) {
-			rest = append(rest, n)
-		}
-	}
-	slices.Sort(rest)
-	return append(out, rest...)
-}
-
-// spec is a component of the project's configuration; nil when it is not in it.
-func spec(p etcdstate.Project, name string) *component.Spec {
-	for i := range p.Config.Components {
-		if p.Config.Components[i].Name == name {
-			return &p.Config.Components[i]
-		}
-	}
-	return nil
 }

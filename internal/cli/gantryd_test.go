@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gantryd/gantryd/internal/etcdtest"
+	"github.com/gantryd/gantryd/pkg/api"
 	"github.com/gantryd/gantryd/pkg/component"
 )
 
@@ -332,7 +333,7 @@ func TestTables(t *testing.T) {
 	golden(t, "status-web.txt", f.gantryd("", "status", "shop", "-c", "web").out)
 	golden(t, "list.json", f.gantryd("", "list", "shop", "-o", "json").out)
 	golden(t, "list.yaml", f.gantryd("", "list", "shop", "-o", "yaml").out)
-	var report statusReport
+	var report api.Status
 	o := f.gantryd("", "status", "shop", "-o", "json")
 	if err := json.Unmarshal([]byte(o.out), &report); err != nil || len(report.Components) != 3 || len(report.Hosts) != 2 {
 		t.Errorf("status -o json = %+v, %v", report, err)

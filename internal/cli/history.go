@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -11,26 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gantryd/gantryd/internal/operator"
+	"github.com/gantryd/gantryd/pkg/api"
 	"github.com/gantryd/gantryd/pkg/component"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
 )
-
-// past is a row of history, in the form programs read.
-type past struct {
-	Generation int64              `json:"generation"`
-	Outcome    component.Outcome  `json:"outcome"`
-	Command    string             `json:"command,omitempty"`
-	Together   []string           `json:"together,omitempty"` // components that were one release with it
-	Source     int64              `json:"source,omitempty"`   // of a rollback: the generation it brought back
-	By         string             `json:"by,omitempty"`
-	From       string             `json:"from,omitempty"`
-	At         time.Time          `json:"at,omitzero"`
-	Reason     string             `json:"reason,omitempty"` // the operator's
-	ImageID    string             `json:"imageid,omitempty"`
-	Image      string             `json:"image,omitempty"`
-	Changes    []component.Change `json:"changes"`
-	Rollout    component.Rollout  `json:"rollout,omitzero"`
-}
 
 // workplace is the machine and the directory that a command was given in.
 func workplace() string {
@@ -53,25 +37,6 @@ func (g *gantryd) one() (string, error) {
 	return g.components[0], nil
 }
 
-// history reads the history of a component, which must have one.
-func (g *gantryd) history(ctx context.Context, c *etcdstate.Client, project, name string) ([]component.Past, error) {
-	entries, err := c.History(ctx, project, name)
-	if err != nil {
-		return nil, err
-	}
-	if len(entries) > 0 {
-		return entries, nil
-	}
-	p, err := g.project(ctx, c, project)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := pick(names(p), []string{name}); err != nil {
-		return nil, err
-	}
-	return nil, fail(exitNotFound, "component %s has no history: nothing was asked for yet", name).withHint("gantryd update %s -c %s", project, name)
-}
-
 func (g *gantryd) historyCmd() *cobra.Command {
 	var form string
 	cmd := &cobra.Command{
@@ -91,11 +56,11 @@ release before.`,
 				return err
 			}
 			return g.with(cmd.Context(), func(c *etcdstate.Client) error {
-				entries, err := g.history(cmd.Context(), c, args[0], name)
+				entries, err := operator.History(cmd.Context(), c, args[0], name)
 				if err != nil {
 					return err
 				}
-				rows := pasts(entries)
+				rows := operator.Releases(entries)
 				return printData(g.env.Out, form, map[string]any{"project": args[0], "component": name, "items": rows}, func() {
 					printHistory(g.env.Out, rows, time.Now())
 				})
@@ -107,24 +72,7 @@ release before.`,
 	return cmd
 }
 
-// pasts are the rows of entries, which come newest first.
-func pasts(entries []component.Past) []past {
-	out := make([]past, 0, len(entries))
-	for i, e := range entries {
-		d := e.Desired
-		row := past{
-			Generation: e.Generation, Outcome: e.Outcome, Command: d.Command, Source: d.Source, Together: d.Together, By: d.By, From: d.From,
-			At: d.At, Reason: d.Reason, ImageID: d.ImageID, Image: d.Image.Ref, Changes: []component.Change{}, Rollout: e.Rollout,
-		}
-		if i+1 < len(entries) && entries[i+1].Desired.Spec != nil && d.Spec != nil {
-			row.Changes = append(row.Changes, component.Changes(entries[i+1].Desired.Release(), d.Release())...)
-		}
-		out = append(out, row)
-	}
-	return out
-}
-
-func printHistory(w io.Writer, rows []past, now time.Time) {
+func printHistory(w io.Writer, rows []api.Release, now time.Time) {
 	table := [][]string{{"GENERATION", "OUTCOME", "COMMAND", "AGE", "BY", "IMAGE", "CHANGED"}}
 	for _, r := range rows {
 		command := r.Command

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gantryd/gantryd/pkg/api"
 	"github.com/gantryd/gantryd/pkg/component"
 )
 
@@ -51,7 +52,7 @@ func TestHistoryDiffAndRollback(t *testing.T) {
 		t.Fatalf("rollback = %+v", o)
 	}
 	var h struct {
-		Items []past `json:"items"`
+		Items []api.Release `json:"items"`
 	}
 	o = f.gantryd("", "history", "shop", "-c", "web", "-o", "json")
 	if err := json.Unmarshal([]byte(o.out), &h); err != nil {

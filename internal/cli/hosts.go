@@ -4,29 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/gantryd/gantryd/internal/operator"
 	"github.com/gantryd/gantryd/pkg/component"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
-	"github.com/gantryd/gantryd/pkg/rollout"
 )
-
-// hostRow is a row of hosts, in the form programs read.
-type hostRow struct {
-	Host       string    `json:"host"`
-	Status     string    `json:"status"` // running, or lost
-	IP         string    `json:"ip,omitempty"`
-	Version    string    `json:"version,omitempty"`
-	StartedAt  time.Time `json:"started_at,omitzero"`
-	Components []string  `json:"components"`
-	Turns      []string  `json:"turns"`   // components it is changing
-	LostIn     []string  `json:"lost_in"` // components that wait for it: it was lost in their turn, or is their canary
-}
 
 func (g *gantryd) hostsCmd() *cobra.Command {
 	var form string
@@ -38,7 +24,7 @@ as canaries: rollouts wait for them until they are back, forgotten, or a deadlin
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.show(cmd.Context(), args[0], form, func(p etcdstate.Project, _ []string) error {
-				rows := hostRows(p)
+				rows := operator.Hosts(p)
 				return printData(g.env.Out, form, map[string]any{"items": rows}, func() {
 					table := [][]string{{"HOST", "STATUS", "IP", "VERSION", "UP", "COMPONENTS", "TURNS", "LOST IN"}}
 					for _, r := range rows {
@@ -62,33 +48,6 @@ func dash(s string) string {
 	}
 	return s
 }
-
-func hostRows(p etcdstate.Project) []hostRow {
-	lost := rollout.LostHosts(p.Components)
-	rows := []hostRow{}
-	for h, m := range p.Machines {
-		rows = append(rows, hostRow{Host: h, Status: m.Status, IP: m.IP, Version: m.Version, StartedAt: m.StartedAt, Components: orNone(m.Components)})
-	}
-	for h := range lost {
-		if _, ok := p.Machines[h]; !ok {
-			rows = append(rows, hostRow{Host: h, Status: "lost", Components: []string{}})
-		}
-	}
-	for i := range rows {
-		r := &rows[i]
-		r.Turns, r.LostIn = []string{}, orNone(lost[r.Host])
-		for _, n := range slices.Sorted(maps.Keys(p.Components)) {
-			if slices.Contains(p.Components[n].Turn.Holders, r.Host) {
-				r.Turns = append(r.Turns, n)
-			}
-		}
-	}
-	slices.SortFunc(rows, func(a, b hostRow) int { return strings.Compare(a.Host, b.Host) })
-	return rows
-}
-
-// orNone is an empty list in place of none, which JSON shows as null.
-func orNone(list []string) []string { return append([]string{}, list...) }
 
 func (g *gantryd) forgetCmd() *cobra.Command {
 	return &cobra.Command{

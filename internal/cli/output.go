@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -108,23 +107,4 @@ func cleanLines(s string) string {
 		lines[i] = clean(lines[i])
 	}
 	return strings.Join(lines, "\n")
-}
-
-// pick returns those of all that were named; unknown ones are an error. No names means all.
-func pick(all, names []string) ([]string, error) {
-	if len(names) == 0 {
-		return all, nil
-	}
-	for _, n := range names {
-		if !slices.Contains(all, n) {
-			return nil, fail(exitNotFound, "Unknown component named %s", n)
-		}
-	}
-	var once []string
-	for _, n := range names {
-		if !slices.Contains(once, n) {
-			once = append(once, n)
-		}
-	}
-	return once, nil
 }

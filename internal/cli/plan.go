@@ -4,15 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/gantryd/gantryd/pkg/component"
+	"github.com/gantryd/gantryd/internal/operator"
+	"github.com/gantryd/gantryd/pkg/api"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
-	"github.com/gantryd/gantryd/pkg/rollout"
 )
 
 // exitChanges is plan's way of saying that an update would change something.
@@ -22,22 +21,6 @@ const exitChanges = 10
 type quiet int
 
 func (q quiet) Error() string { return fmt.Sprintf("exit code %d", int(q)) }
-
-// planned is what an update would do to one component.
-type planned struct {
-	Component   string             `json:"component"`
-	Change      string             `json:"change"`   // none, update, or retry: the same after a halt
-	Revision    int64              `json:"revision"` // for update --if-revision; 0: there is no state yet
-	Changes     []component.Change `json:"changes"`
-	Containers  bool               `json:"containers"` // new ones are started
-	Hosts       []string           `json:"hosts"`
-	MaxParallel int                `json:"max_parallel"`
-	Canary      int                `json:"canary,omitempty"`
-	Pull        []string           `json:"pull"`                 // hosts that run no container of the image yet
-	Follows     string             `json:"follows,omitempty"`    // the component that comes first
-	Together    []string           `json:"together,omitempty"`   // components that are one release with it
-	PreDeploy   []string           `json:"pre_deploy,omitempty"` // the task that runs before the first host
-}
 
 func (g *gantryd) planCmd() *cobra.Command {
 	var o updateOptions
@@ -51,7 +34,7 @@ and 1 or more after an error. The revision is what 'update --if-revision' takes.
 		Example: "  gantryd plan shop -c web\n  gantryd plan shop --all -o json",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := g.meant(o)
+			err := g.wanted(o).Check()
 			if err == nil {
 				err = knownForm(form)
 			}
@@ -77,27 +60,13 @@ func (g *gantryd) plan(ctx context.Context, c *etcdstate.Client, project, form s
 	if err != nil {
 		return err
 	}
-	which, err := g.which(p, o)
+	u := g.wanted(o)
+	rs, same, err := g.resolve(ctx, project, p, u, o.pull)
 	if err != nil {
 		return err
 	}
-	rs, err := g.resolve(ctx, project, p, which, o)
-	if err != nil {
-		return err
-	}
-	rs, same, err := lineUp(p, rs, o)
-	if err != nil {
-		return err
-	}
-	plans, changes := make([]planned, 0, len(rs)), false
-	for _, r := range rs {
-		pl := planFor(r, p.Components[r.name], p.Machines)
-		changes = changes || pl.Change != "none"
-		plans = append(plans, pl)
-	}
-	for _, n := range same {
-		plans = append(plans, planned{Component: n, Change: "none", Revision: p.Components[n].Desired.Generation, Changes: []component.Change{}, Hosts: []string{}, Pull: []string{}})
-	}
+	plans := operator.Plans(p, rs, same)
+	changes := slices.ContainsFunc(plans, func(pl api.Plan) bool { return pl.Change != "none" })
 	err = printData(g.env.Out, form, map[string]any{"items": plans}, func() { printPlan(g.env.Out, plans) })
 	if err == nil && changes {
 		return quiet(exitChanges)
@@ -105,51 +74,7 @@ func (g *gantryd) plan(ctx context.Context, c *etcdstate.Client, project, form s
 	return err
 }
 
-// planFor compares the release that an update would write with what is asked for now.
-func planFor(r release, v component.View, machines map[string]component.Machine) planned {
-	now, next := v.Spec(), r.d.Release()
-	before := v.Desired.Release()
-	before.Spec = now
-	pl := planned{
-		Component: r.name, Change: "update", Revision: v.Desired.Generation, Changes: component.Changes(before, next),
-		Containers: v.Desired.Status != component.StatusReady || before.Hash() != next.Hash(), Hosts: []string{}, Pull: []string{},
-		Follows: r.d.Follows, Together: r.d.Together,
-	}
-	same := v.Desired.Status == component.StatusReady && !pl.Containers && reflect.DeepEqual(before.Spec, next.Spec)
-	switch {
-	case same && v.Record().Status == component.RolloutHalted:
-		pl.Change = "retry"
-	case same:
-		pl.Change = "none"
-	}
-	if v.Machines == nil {
-		v.Machines = machines
-	}
-	asked := v.Desired
-	v.Desired = r.d
-	pl.MaxParallel, pl.Canary = rollout.Slots(r.name, v), r.d.Spec.Rollout.Canary.Of(len(rollout.Hosts(r.name, v)))
-	for _, h := range rollout.Hosts(r.name, v) {
-		st := v.Hosts[h]
-		if pl.Containers || st.Hash != next.Hash() {
-			pl.Hosts = append(pl.Hosts, h)
-		}
-		if !slices.ContainsFunc(st.Containers, func(c component.ContainerStatus) bool { return c.ImageID == r.d.ImageID }) {
-			pl.Pull = append(pl.Pull, h)
-		}
-	}
-	if len(pl.Hosts) > 0 && r.d.After(asked, v.Rollout).NeedsTask(component.Rollout{}) {
-		pl.PreDeploy = r.d.Spec.PreDeploy.Command
-	}
-	if pl.Change == "none" {
-		pl.Hosts, pl.Pull = []string{}, []string{}
-	}
-	if pl.Changes == nil {
-		pl.Changes = []component.Change{}
-	}
-	return pl
-}
-
-func printPlan(w io.Writer, plans []planned) {
+func printPlan(w io.Writer, plans []api.Plan) {
 	for _, p := range plans {
 		switch p.Change {
 		case "none":

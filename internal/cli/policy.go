@@ -2,9 +2,6 @@ package cli
 
 import (
 	"github.com/spf13/cobra"
-
-	"github.com/gantryd/gantryd/pkg/component"
-	"github.com/gantryd/gantryd/pkg/config"
 )
 
 // policyFlags override fields of rollout once; they are kept with the release.
@@ -35,23 +32,13 @@ func (p *policyFlags) add(cmd *cobra.Command) {
 	}
 }
 
-// apply returns a copy of s with what the flags say of its rollout.
-func (p *policyFlags) apply(s component.Spec) (component.Spec, error) {
-	var overrides []string
+// overrides are what the flags say, in the form of --setconfig.
+func (p *policyFlags) overrides() []string {
+	var out []string
 	for _, f := range p.values {
 		if p.cmd.Flags().Changed(f.flag) {
-			overrides = append(overrides, "rollout."+f.field+"="+*f.value)
+			out = append(out, "rollout."+f.field+"="+*f.value)
 		}
 	}
-	if len(overrides) == 0 {
-		return s, nil
-	}
-	s, err := config.Override(s, overrides)
-	if err == nil {
-		err = config.Validate(component.Project{Components: []component.Spec{s}})
-	}
-	if err != nil {
-		return s, fail(exitUsage, "%w", err)
-	}
-	return s, nil
+	return out
 }

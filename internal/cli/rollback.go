@@ -2,12 +2,12 @@ package cli
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/gantryd/gantryd/internal/operator"
 	"github.com/gantryd/gantryd/pkg/component"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
 )
@@ -48,52 +48,14 @@ The image must be on the hosts still, or in its registry.`,
 }
 
 func (g *gantryd) rollback(ctx context.Context, c *etcdstate.Client, project, name string, o rollbackOptions) error {
-	entries, err := g.history(ctx, c, project, name)
+	r, err := operator.Rollback(ctx, c, project, name, o.to, g.who(), o.reason)
 	if err != nil {
 		return err
 	}
-	now := entries[0]
-	to, err := target(entries, project, name, o.to)
-	if err != nil {
-		return err
-	}
-	p, err := g.project(ctx, c, project)
-	if err != nil {
-		return err
-	}
-	d := to.Back(spec(p, name))
-	d.Operation, d.By, d.At, d.From, d.Reason = rand.Text(), operator(g.env.Getenv), time.Now().UTC(), workplace(), o.reason
-	gen, err := c.SetDesired(ctx, project, name, d, etcdstate.IfGeneration(now.Generation))
-	if err != nil {
-		return fmt.Errorf("roll %q back: %w", name, err)
-	}
-	fmt.Fprintf(g.env.Out, "Rolling component %s back to generation %d\n", name, to.Generation)
-	fmt.Fprintf(g.env.Out, "Component %s -> %s\n", name, component.Short(d.ImageID))
+	fmt.Fprintf(g.env.Out, "Rolling component %s back to generation %d\n", name, r.Desired.Source)
+	fmt.Fprintf(g.env.Out, "Component %s -> %s\n", name, component.Short(r.Desired.ImageID))
 	if !o.wait {
 		return nil
 	}
-	return g.follow(ctx, c, project, []release{{name: name, d: d, gen: gen}}, o.timeout)
-}
-
-// target is the past release that a rollback goes to.
-func target(entries []component.Past, project, name string, to int64) (component.Past, error) {
-	now := entries[0]
-	if to == 0 {
-		p, ok := component.BackFrom(now.Desired, entries[1:])
-		if !ok {
-			return p, fail(exitRefused, "there is no release of %s to go back to: none before generation %d that differs from it ended done", name, now.Generation).
-				withHint("'gantryd history %s -c %s' lists what there was; --to takes any of it", project, name)
-		}
-		return p, nil
-	}
-	e, err := entry(entries, project, name, to)
-	switch {
-	case err != nil:
-		return e, err
-	case e.Desired.ImageID == "":
-		return e, fail(exitRefused, "generation %d of %s names no image ID", to, name)
-	case to == now.Generation && now.Desired.Status == component.StatusReady:
-		return e, fail(exitRefused, "generation %d of %s is what is asked for now", to, name)
-	}
-	return e, nil
+	return g.follow(ctx, c, project, []operator.Release{r}, o.timeout)
 }

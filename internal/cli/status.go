@@ -4,26 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/gantryd/gantryd/internal/operator"
+	"github.com/gantryd/gantryd/pkg/api"
 	"github.com/gantryd/gantryd/pkg/component"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
 )
-
-// listed is a row of list, in the form programs read.
-type listed struct {
-	Component  string `json:"component"`
-	Status     string `json:"status"`
-	ImageID    string `json:"imageid"`
-	Image      string `json:"image,omitempty"`
-	Generation int64  `json:"generation,omitempty"`
-	Reason     string `json:"reason,omitempty"`
-}
 
 // show reads a project and prints those of its components that were named.
 func (g *gantryd) show(ctx context.Context, name, form string, each func(p etcdstate.Project, which []string) error) error {
@@ -35,7 +24,7 @@ func (g *gantryd) show(ctx context.Context, name, form string, each func(p etcds
 		if err != nil {
 			return err
 		}
-		which, err := pick(names(p), g.components)
+		which, err := operator.Pick(operator.Names(p), g.components)
 		if err != nil {
 			return err
 		}
@@ -54,14 +43,14 @@ rollout halted), stopped, killed, or unknown (never updated).`,
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.show(cmd.Context(), args[0], form, func(p etcdstate.Project, which []string) error {
-				items := make([]listed, 0, len(which))
+				items := make([]api.Component, 0, len(which))
 				for _, n := range which {
-					items = append(items, listing(n, p.Components[n]))
+					items = append(items, operator.Component(n, p.Components[n]))
 				}
 				return printData(g.env.Out, form, map[string]any{"items": items}, func() {
 					row(g.env.Out, "COMPONENT", "STATUS", "IMAGE ID")
 					for _, i := range items {
-						row(g.env.Out, i.Component, i.Status, component.Short(i.ImageID))
+						row(g.env.Out, i.Name, i.Status, component.Short(i.ImageID))
 					}
 				})
 			})
@@ -72,58 +61,6 @@ rollout halted), stopped, killed, or unknown (never updated).`,
 	return cmd
 }
 
-// listing joins what was asked for and how its rollout stands into the original's one word.
-func listing(name string, v component.View) listed {
-	l := listed{Component: name, Status: "unknown", ImageID: v.Desired.ImageID, Image: v.Desired.Image.Ref, Generation: v.Desired.Generation}
-	switch {
-	case v.DesiredErr != nil:
-		l.Reason = v.DesiredErr.Error()
-		return l
-	case v.Desired.Status == "":
-		return l
-	}
-	l.Status, l.Reason = string(v.Desired.Status), routeErrors(v)
-	if v.Desired.Status != component.StatusReady || v.Rollout.Generation != v.Desired.Generation {
-		return l
-	}
-	switch v.Rollout.Status {
-	case component.RolloutHalted:
-		l.Status, l.Reason = string(v.Rollout.Kind), v.Rollout.Reason
-	case component.RolloutProgressing:
-		l.Status, l.Reason = "updating", standing(name, v)
-	case component.RolloutDone:
-	}
-	return l
-}
-
-// routeErrors tells on which hosts ports are not as they were asked for.
-func routeErrors(v component.View) string {
-	var all []string
-	for _, h := range slices.Sorted(maps.Keys(v.Hosts)) {
-		if e := v.Hosts[h].RouteErr; e != "" {
-			all = append(all, fmt.Sprintf("host %s: %s", h, e))
-		}
-	}
-	return strings.Join(all, "; ")
-}
-
-// statusReport is what status prints, in the form programs read.
-type statusReport struct {
-	Project    string            `json:"project"`
-	Components []componentReport `json:"components"`
-	Hosts      []hostReport      `json:"hosts"`
-}
-
-type componentReport struct {
-	listed
-	Hosts []component.HostStatus `json:"hosts"`
-}
-
-type hostReport struct {
-	Host string `json:"host"`
-	component.Machine
-}
-
 func (g *gantryd) statusCmd() *cobra.Command {
 	var form string
 	cmd := &cobra.Command{
@@ -132,7 +69,7 @@ func (g *gantryd) statusCmd() *cobra.Command {
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.show(cmd.Context(), args[0], form, func(p etcdstate.Project, which []string) error {
-				r := report(args[0], p, which)
+				r := operator.Status(args[0], p, which)
 				return printData(g.env.Out, form, r, func() { printStatus(g.env.Out, r, time.Now()) })
 			})
 		},
@@ -142,27 +79,9 @@ func (g *gantryd) statusCmd() *cobra.Command {
 	return cmd
 }
 
-func report(name string, p etcdstate.Project, which []string) statusReport {
-	r := statusReport{Project: name, Components: []componentReport{}, Hosts: []hostReport{}}
-	for _, n := range which {
-		c := componentReport{listed: listing(n, p.Components[n]), Hosts: []component.HostStatus{}}
-		v := p.Components[n]
-		for h := range v.Hosts {
-			c.Hosts = append(c.Hosts, v.Status(h))
-		}
-		slices.SortFunc(c.Hosts, func(a, b component.HostStatus) int { return strings.Compare(a.Host, b.Host) })
-		r.Components = append(r.Components, c)
-	}
-	for h, m := range p.Machines {
-		r.Hosts = append(r.Hosts, hostReport{h, m})
-	}
-	slices.SortFunc(r.Hosts, func(a, b hostReport) int { return strings.Compare(a.Host, b.Host) })
-	return r
-}
-
-func printStatus(w io.Writer, r statusReport, now time.Time) {
+func printStatus(w io.Writer, r api.Status, now time.Time) {
 	for _, c := range r.Components {
-		title := c.Component + ": " + c.Status
+		title := c.Name + ": " + c.Status
 		if c.ImageID != "" {
 			title += " " + component.Short(c.ImageID)
 		}

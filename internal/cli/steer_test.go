@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gantryd/gantryd/pkg/api"
 	"github.com/gantryd/gantryd/pkg/component"
 )
 
@@ -82,7 +83,7 @@ func TestHostsAndForget(t *testing.T) {
 	f.put("components/web/turns/changing/h1", `{"host":"h1","generation":1}`)
 	f.put("components/web/turns/changing/h3", `{"host":"h3","generation":1}`)
 	o := f.gantryd("", "hosts", "shop", "-o", "json")
-	var rows struct{ Items []hostRow }
+	var rows struct{ Items []api.Host }
 	if err := json.Unmarshal([]byte(o.out), &rows); err != nil || len(rows.Items) != 3 {
 		t.Fatalf("hosts = %+v, %v", o, err)
 	}
@@ -109,47 +110,6 @@ func TestHostsAndForget(t *testing.T) {
 	}
 	if o := f.gantryd("", "forget", "shop", "h3"); o.code != exitNotFound {
 		t.Errorf("forget again = %+v", o)
-	}
-}
-
-func TestPlanFor(t *testing.T) {
-	now := component.Desired{Status: component.StatusReady, Generation: 7, ImageID: "a", Spec: &component.Spec{Name: "web", Tag: "1"}}
-	v := component.View{
-		Desired: now, Rollout: component.Rollout{Generation: 7, Status: component.RolloutDone},
-		Machines: map[string]component.Machine{"h1": {Components: []string{"web"}}, "h2": {Components: []string{"web"}}},
-		Hosts: map[string]component.HostStatus{
-			"h1": {Hash: now.Release().Hash(), Containers: []component.ContainerStatus{{ImageID: "a"}}},
-			"h2": {Hash: now.Release().Hash(), Containers: []component.ContainerStatus{{ImageID: "b"}}},
-		},
-	}
-	to := func(image string, edit func(*component.Spec)) release {
-		s := *now.Spec
-		edit(&s)
-		return release{name: "web", d: component.Desired{Status: component.StatusReady, ImageID: image, Spec: &s}}
-	}
-	none := func(*component.Spec) {}
-	halted := v
-	halted.Rollout.Status = component.RolloutHalted
-	stopped := v
-	stopped.Desired.Status = component.StatusStopped
-	tests := []struct {
-		name string
-		view component.View
-		r    release
-		want string // change, hosts, pull, new containers
-	}{
-		{"the same", v, to("a", none), "none [] [] false"},
-		{"another image", v, to("b", none), "update [h1 h2] [h1] true"},
-		{"another policy", v, to("a", func(s *component.Spec) { s.Rollout.MaxParallel = 2 }), "update [] [h2] false"},
-		{"another setting", v, to("a", func(s *component.Spec) { s.User = "x" }), "update [h1 h2] [h2] true"},
-		{"the same after a halt", halted, to("a", none), "retry [] [h2] false"},
-		{"the same after a stop", stopped, to("a", none), "update [h1 h2] [h2] true"},
-	}
-	for _, tt := range tests {
-		p := planFor(tt.r, tt.view, nil)
-		if got := fmt.Sprint(p.Change, " ", p.Hosts, " ", p.Pull, " ", p.Containers); got != tt.want {
-			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
-		}
 	}
 }
 

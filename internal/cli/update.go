@@ -2,13 +2,12 @@ package cli
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/gantryd/gantryd/internal/operator"
 	"github.com/gantryd/gantryd/pkg/component"
 	"github.com/gantryd/gantryd/pkg/engine"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
@@ -44,15 +43,12 @@ command has to stay for it.`,
 		Example: "  gantryd update shop -c web --wait\n  gantryd update shop -c web worker\n  gantryd update shop --all --pull always\n  gantryd update shop --together api,web --wait",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := g.meant(o); err != nil {
+			o.conditional = cmd.Flags().Changed("if-revision")
+			if err := g.wanted(o).Check(); err != nil {
 				return err
 			}
 			if _, err := pullPolicy(o.pull); err != nil {
 				return err
-			}
-			o.conditional = cmd.Flags().Changed("if-revision")
-			if o.conditional && len(slices.Compact(slices.Sorted(slices.Values(g.components)))) != 1 {
-				return fail(exitUsage, "--if-revision is about one component: name it with -c")
 			}
 			return g.with(cmd.Context(), func(c *etcdstate.Client) error { return g.update(cmd.Context(), c, args[0], o) })
 		},
@@ -70,27 +66,13 @@ command has to stay for it.`,
 	return cmd
 }
 
-// release is one component's part of an update.
-type release struct {
-	name string
-	d    component.Desired
-	gen  int64
-}
-
 func (g *gantryd) update(ctx context.Context, c *etcdstate.Client, name string, o updateOptions) error {
 	p, err := g.project(ctx, c, name)
 	if err != nil {
 		return err
 	}
-	which, err := g.which(p, o)
-	if err != nil {
-		return err
-	}
-	rs, err := g.resolve(ctx, name, p, which, o)
-	if err != nil {
-		return err
-	}
-	rs, same, err := lineUp(p, rs, o)
+	u := g.wanted(o)
+	rs, same, err := g.resolve(ctx, name, p, u, o.pull)
 	if err != nil {
 		return err
 	}
@@ -100,41 +82,17 @@ func (g *gantryd) update(ctx context.Context, c *etcdstate.Client, name string, 
 	if len(rs) == 0 {
 		return nil
 	}
-	if err := g.write(ctx, c, name, rs, o); err != nil {
+	fmt.Fprintln(g.env.Out, "Updating the image IDs on components")
+	err = operator.Write(ctx, c, name, u, rs, func(r operator.Release) {
+		fmt.Fprintf(g.env.Out, "Component %s -> %s\n", r.Name, component.Short(r.Desired.ImageID))
+	})
+	if err != nil {
 		return err
 	}
 	if !o.wait {
 		return nil
 	}
 	return g.follow(ctx, c, name, rs, o.timeout)
-}
-
-// write makes the releases what is asked for.
-func (g *gantryd) write(ctx context.Context, c *etcdstate.Client, project string, rs []release, o updateOptions) error {
-	fmt.Fprintln(g.env.Out, "Updating the image IDs on components")
-	if len(rs) > 1 && (o.all || len(o.together) > 0) {
-		if err := g.writeAll(ctx, c, project, rs); err != nil {
-			return err
-		}
-		for _, r := range rs {
-			fmt.Fprintf(g.env.Out, "Component %s -> %s\n", r.name, component.Short(r.d.ImageID))
-		}
-		return nil
-	}
-	for i := range rs {
-		r := &rs[i]
-		var opts []etcdstate.SetOption
-		if o.conditional {
-			opts = append(opts, etcdstate.IfGeneration(o.ifRevision))
-		}
-		gen, err := c.SetDesired(ctx, project, r.name, r.d, opts...)
-		if err != nil {
-			return fmt.Errorf("update %q: %w", r.name, err)
-		}
-		r.gen = gen
-		fmt.Fprintf(g.env.Out, "Component %s -> %s\n", r.name, component.Short(r.d.ImageID))
-	}
-	return nil
 }
 
 // addTogether adds what names several components at once.
@@ -152,44 +110,38 @@ func (g *gantryd) named(all bool) error {
 	return nil
 }
 
+// wanted is the update that the flags ask for.
+func (g *gantryd) wanted(o updateOptions) operator.Update {
+	u := operator.Update{
+		Components: g.components, All: o.all, Together: o.together, Reason: o.reason, Restart: o.restart, Policy: o.policy.overrides(),
+	}
+	if o.conditional {
+		u.IfGeneration = &o.ifRevision
+	}
+	return u
+}
+
+// who is the person who gives the command.
+func (g *gantryd) who() operator.Who {
+	return operator.Who{By: person(g.env.Getenv), From: workplace()}
+}
+
 // resolve pins the image of each component by its content. Nothing is stored before all of them are
 // known.
-func (g *gantryd) resolve(ctx context.Context, projectName string, p etcdstate.Project, which []string, o updateOptions) ([]release, error) {
-	policy, err := pullPolicy(o.pull)
+func (g *gantryd) resolve(ctx context.Context, project string, p etcdstate.Project, u operator.Update, pull string) ([]operator.Release, []string, error) {
+	policy, err := pullPolicy(pull)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	e, err := engine.New(engine.Options{Project: projectName, Host: operator(g.env.Getenv), Log: g.log(), Getenv: g.env.Getenv})
+	who := g.who()
+	e, err := engine.New(engine.Options{Project: project, Host: who.By, Log: g.log(), Getenv: g.env.Getenv})
 	if err != nil {
-		return nil, fail(exitUnreachable, "%w", err)
+		return nil, nil, fail(exitUnreachable, "%w", err)
 	}
 	defer e.Close()
-	var rs []release
-	for _, n := range which {
-		s := spec(p, n)
-		if s == nil {
-			return nil, fail(exitNotFound, "Unknown component named %s", n).withHint("it has a state, but is not in the project's configuration")
-		}
-		policed, err := o.policy.apply(*s)
-		if err != nil {
-			return nil, err
-		}
-		img, id, err := e.Resolve(ctx, s.Ref(), policy, func(text string) { fmt.Fprintln(g.env.Err, text) })
-		if err != nil {
-			return nil, err
-		}
-		d := component.Desired{
-			Status: component.StatusReady, ImageID: id, Image: img, Spec: &policed, Operation: rand.Text(),
-			By: operator(g.env.Getenv), At: time.Now().UTC(), Reason: o.reason, Command: "update", From: workplace(),
-		}
-		if o.restart {
-			d.Restart = d.Operation
-		} else {
-			d.Restart = p.Components[n].Desired.Restart // the same containers count as the same
-		}
-		rs = append(rs, release{name: n, d: d})
-	}
-	return rs, nil
+	return operator.Resolve(ctx, p, u, who, func(ctx context.Context, ref string) (component.Image, string, error) {
+		return e.Resolve(ctx, ref, policy, func(text string) { fmt.Fprintln(g.env.Err, text) })
+	})
 }
 
 func pullPolicy(s string) (engine.PullPolicy, error) {
@@ -228,15 +180,14 @@ func (g *gantryd) end(ctx context.Context, c *etcdstate.Client, name, action str
 	if err != nil {
 		return err
 	}
-	which, err := pick(names(p), g.components)
+	which, err := operator.Pick(operator.Names(p), g.components)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(g.env.Out, "Marking components as %s\n", status)
 	for _, n := range which {
-		d := component.Desired{Status: status, Operation: rand.Text(), By: operator(g.env.Getenv), At: time.Now().UTC(), Command: action, From: workplace()}
-		if _, err := c.SetDesired(ctx, name, n, d); err != nil {
-			return fmt.Errorf("mark %q as %s: %w", n, status, err)
+		if _, err := operator.End(ctx, c, name, n, status, action, g.who()); err != nil {
+			return err
 		}
 		fmt.Fprintf(g.env.Err, "Marking component %s as %s\n", n, status)
 	}
