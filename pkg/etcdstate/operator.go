@@ -54,6 +54,39 @@ func (c *Client) PutConfig(ctx context.Context, project string, config []byte) e
 	return nil
 }
 
+// ReplaceConfig is PutConfig on the condition that the config is of a revision still, 0 for no config, and
+// returns the new one: component.ErrChanged when it is not.
+func (c *Client) ReplaceConfig(ctx context.Context, project string, config []byte, revision int64) (int64, error) {
+	k := projectKeys(project)
+	err := checkName("project", project)
+	if err == nil {
+		err = decodeConfig(k.config(), config, projectConfig{}).problems()
+	}
+	if err == nil {
+		revision, err = c.replaceFrom(ctx, k.config(), string(config), revision)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("write config of %q: %w", project, err)
+	}
+	return revision, nil
+}
+
+// replaceFrom writes a key that is of a revision still. One that has the value already is as good.
+func (c *Client) replaceFrom(ctx context.Context, key, value string, revision int64) (int64, error) {
+	resp, err := c.txn(ctx, []clientv3.Cmp{unchanged(key, revision)}, []clientv3.Op{clientv3.OpPut(key, value)}, []clientv3.Op{clientv3.OpGet(key)})
+	if err != nil {
+		return 0, err
+	}
+	if resp.Succeeded {
+		return resp.Header.Revision, nil
+	}
+	raw, now := latest(resp.Responses[0].GetResponseRange().GetKvs())
+	if string(raw) == value && now > revision {
+		return now, nil // ours, of which the answer got lost, or as good
+	}
+	return 0, fmt.Errorf("%w: revision is %d, not %d", component.ErrChanged, now, revision)
+}
+
 // contention bounds how often an operator's write tries again because others wrote in between. Each
 // try lost against a write that succeeded, so this many others must have been at it.
 const contention = 100
@@ -104,17 +137,21 @@ func (c *Client) replaceOnce(ctx context.Context, key, value string) (bool, erro
 
 // Config is the project's config as it was stored, and whether there is one.
 func (c *Client) Config(ctx context.Context, project string) ([]byte, bool, error) {
+	raw, revision, err := c.ConfigAt(ctx, project)
+	return raw, revision != 0, err
+}
+
+// ConfigAt is the project's config as it was stored, and its revision; 0 when there is none.
+func (c *Client) ConfigAt(ctx context.Context, project string) ([]byte, int64, error) {
 	if err := checkName("project", project); err != nil {
-		return nil, false, err
+		return nil, 0, err
 	}
 	resp, err := c.get(ctx, projectKeys(project).config())
 	if err != nil {
-		return nil, false, fmt.Errorf("read config of %q: %w", project, err)
+		return nil, 0, fmt.Errorf("read config of %q: %w", project, err)
 	}
-	if len(resp.Kvs) == 0 {
-		return nil, false, nil
-	}
-	return resp.Kvs[0].Value, true, nil
+	raw, revision := latest(resp.Kvs)
+	return raw, revision, nil
 }
 
 // SetDesired writes the desired state of a component and returns its generation. StatusReady
