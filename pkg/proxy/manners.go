@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/gantryd/gantryd/pkg/proxy/internal/certs"
+	"github.com/gantryd/gantryd/pkg/proxy/certs"
 	"github.com/gantryd/gantryd/pkg/proxy/internal/forwarded"
 	"github.com/gantryd/gantryd/pkg/proxy/internal/pages"
 )

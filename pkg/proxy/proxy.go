@@ -12,9 +12,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gantryd/gantryd/pkg/proxy/certs"
 	"github.com/gantryd/gantryd/pkg/proxy/internal/accesslog"
 	"github.com/gantryd/gantryd/pkg/proxy/internal/carry"
-	"github.com/gantryd/gantryd/pkg/proxy/internal/certs"
 	"github.com/gantryd/gantryd/pkg/proxy/internal/relay"
 )
 

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/gantryd/gantryd/pkg/proxy/certs"
 	"github.com/gantryd/gantryd/pkg/proxy/internal/carry"
-	"github.com/gantryd/gantryd/pkg/proxy/internal/certs"
 	"github.com/gantryd/gantryd/pkg/proxy/internal/relay"
 	"github.com/gantryd/gantryd/pkg/proxy/internal/routes"
 )

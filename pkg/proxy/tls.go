@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/gantryd/gantryd/pkg/proxy/internal/certs"
+	"github.com/gantryd/gantryd/pkg/proxy/certs"
 )
 
 // TLS says how an HTTP listener terminates TLS: 1.2 and newer, HTTP/2 and HTTP/1.1.
