@@ -24,6 +24,7 @@ var libraries = []struct {
 	{"golang.org/x/term", []string{"internal/cli"}, "only internal/cli talks to a person"},
 	{"github.com/coreos/go-systemd", []string{"internal/sdnotify"}, "only internal/sdnotify knows systemd"},
 	{"go.yaml.in/yaml", []string{"pkg/config", "internal/cli"}, "pkg/config reads YAML, internal/cli writes it"},
+	{"github.com/danielgtaylor/huma", []string{"internal/apiserver"}, "only internal/apiserver has routes that are described"},
 	{"github.com/invopop/jsonschema", []string{"pkg/config"}, "the schema is the project file's"},
 	{"google.golang.org/grpc", []string{"pkg/health", "pkg/etcdstate", "internal/etcdtest"}, "gRPC is how health checks ask and how etcd fails"},
 }
@@ -60,6 +61,11 @@ var layers = []struct {
 		pkg: "internal/operator", may: []string{"pkg/api", "pkg/component", "pkg/config", "pkg/etcdstate", "pkg/rollout"},
 		why: "it is asked by command lines and servers, and knows neither",
 	},
+	{
+		pkg: "internal/apiserver", may: []string{
+			"pkg/api", "pkg/component", "pkg/config", "pkg/etcdstate", "pkg/proxy/certs", "internal/operator",
+		}, why: "it knows HTTP; what a request asks for is internal/operator's, and engines are given to it",
+	},
 	{pkg: "internal/failpoint", stdOnly: true, why: "it ends processes and knows nothing of what they do"},
 	{pkg: "internal/workqueue", stdOnly: true, why: "it holds keys and knows nothing of what they mean"},
 	{pkg: "internal/version", stdOnly: true, why: "everybody may ask for the version"},
@@ -82,6 +88,7 @@ var importers = []struct {
 	why  string
 }{
 	{"internal/cli", []string{"cmd", "internal/fleettest", "internal/demo", "examples"}, "a command line is the outermost layer"},
+	{"internal/apiserver", []string{"internal/cli"}, "a server of requests is as far out as a command line"},
 	{"internal/app", []string{"internal/cli", "internal/fleettest", "internal/demo", "examples"}, "only the one who starts a daemon needs all of it"},
 }
 

@@ -86,3 +86,48 @@ type Difference struct {
 	Change    string             `json:"change" doc:"added, removed, changed or same"`
 	Changes   []component.Change `json:"changes"`
 }
+
+// A Config is the answer to writing a configuration, or to asking what that would do.
+type Config struct {
+	Revision int64        `json:"revision,omitempty" doc:"of what is stored now; its ETag"`
+	Changes  []Difference `json:"changes"`
+}
+
+// An Update asks for the current image and configuration of components to be rolled out.
+type Update struct {
+	Components   []string `json:"components,omitempty" doc:"each for itself"`
+	All          bool     `json:"all,omitempty" doc:"all that change, one after another in the order of their links"`
+	Together     []string `json:"together,omitempty" doc:"these as one release: when one fails, all go back"`
+	Reason       string   `json:"reason,omitempty" maxLength:"1000"`
+	Pull         string   `json:"pull,omitempty" enum:"missing,always,never" doc:"when the server pulls the image first; missing when it is not said"`
+	Restart      bool     `json:"restart,omitempty" doc:"new containers even when image and configuration are the same"`
+	Policy       []string `json:"policy,omitempty" doc:"for this update, such as rollout.maxParallel=2"`
+	IfGeneration *int64   `json:"if_generation,omitempty" doc:"of the one component: only when this generation is asked for still; 0: nothing is yet"`
+}
+
+// A Rollback asks for a past release of a component.
+type Rollback struct {
+	To     int64  `json:"to,omitempty" minimum:"0" doc:"its generation; 0: the newest good one before"`
+	Reason string `json:"reason,omitempty" maxLength:"1000"`
+}
+
+// A Word is what an operator says about a rollout.
+type Word struct {
+	Reason     string `json:"reason,omitempty" maxLength:"1000"`
+	Generation int64  `json:"generation,omitempty" minimum:"0" doc:"only when this generation is asked for still"`
+}
+
+// A Started is a component whose rollout was asked for.
+type Started struct {
+	Component  string `json:"component"`
+	Generation int64  `json:"generation"`
+	ImageID    string `json:"imageid,omitempty"`
+	Source     int64  `json:"source,omitempty" doc:"of a rollback: the generation it brings back"`
+}
+
+// A Rollout is how the newest rollout of a component stands.
+type Rollout struct {
+	Component string `json:"component"`
+	component.Rollout
+	Waits string `json:"waits,omitempty" doc:"what it waits for, beyond its hosts"`
+}
