@@ -23,6 +23,7 @@ import (
 	"github.com/gantryd/gantryd/internal/handover"
 	"github.com/gantryd/gantryd/internal/porttest"
 	"github.com/gantryd/gantryd/pkg/component"
+	"github.com/gantryd/gantryd/pkg/engine"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
 	"github.com/gantryd/gantryd/pkg/localstate"
 )
@@ -74,6 +75,39 @@ func TestDataDirectoryHasOneDaemon(t *testing.T) {
 		t.Fatalf("after the first one ended: %v", err)
 	}
 	ends(t, again.Run)
+}
+
+// TestAPIBeginsAgain lets the API fail: the daemon goes on and begins it again, and ends it with itself.
+func TestAPIBeginsAgain(t *testing.T) {
+	o := options(t, noEngine(t))
+	served, over := make(chan bool, 10), make(chan struct{})
+	tries := 0
+	o.API = func(ctx context.Context, c *etcdstate.Client, e *engine.Engine) error {
+		served <- c != nil && e != nil
+		if tries++; tries == 1 {
+			return errors.New("it failed")
+		}
+		<-ctx.Done()
+		close(over)
+		return nil
+	}
+	d, err := app.New(t.Context(), o, app.Fleet{Etcd: etcdstate.Config{Endpoints: []string{porttest.Addr(t)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	for range 2 {
+		if !<-served {
+			t.Error("it was given no client, or no engine")
+		}
+	}
+	cancel()
+	<-over
+	if err := <-ended; err != nil {
+		t.Errorf("run = %v", err)
+	}
 }
 
 // ends runs a daemon for a moment and asserts that it ends soon.

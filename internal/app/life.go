@@ -21,6 +21,7 @@ type life struct {
 	memory     *remembered
 	local      *localstate.Store // gantry's; nil for a fleet
 	fleet      *etcdstate.Store  // nil for gantry
+	etcd       *etcdstate.Client // nil for gantry
 	embedded   *etcdstate.Server // nil when etcd is elsewhere
 	supervisor *supervisor.Supervisor
 	closers    closers
@@ -78,6 +79,7 @@ func (d *Daemon) openFleet(ctx context.Context, l *life, t *etcdstate.Tenancy) e
 		return err
 	}
 	l.closers.add("close etcd client", func(context.Context) error { return client.Close() })
+	l.etcd = client
 	l.fleet, err = etcdstate.NewStore(client, etcdstate.StoreOptions{
 		Project: d.o.Project, Host: d.o.Host, TTL: f.LeaseTTL, Inherit: t, Log: d.o.Log,
 		LeaseFile: filepath.Join(d.o.DataDir, "lease"),
@@ -153,7 +155,27 @@ func (d *Daemon) run(ctx context.Context, l *life) error {
 	wg.Go(func() { d.settle(beside, l) })
 	wg.Go(func() { d.watchEmbedded(beside, l) })
 	wg.Go(func() { d.router.follow(beside) })
+	wg.Go(func() { d.serveAPI(beside, l) })
 	return l.supervisor.Run(ctx)
+}
+
+// serveAPI serves the API until ctx ends. What else the daemon does goes on without it.
+func (d *Daemon) serveAPI(ctx context.Context, l *life) {
+	said := ""
+	for d.o.API != nil && l.etcd != nil && ctx.Err() == nil {
+		err := d.o.API(ctx, l.etcd, d.engine)
+		if ctx.Err() != nil {
+			return
+		}
+		if text := fmt.Sprint(err); text != said {
+			said = text
+			d.o.Log.Error("api ended; it begins again", "err", err)
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // watchEmbedded tells when the embedded etcd fails; what serves goes on.

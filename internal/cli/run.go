@@ -23,6 +23,7 @@ import (
 	"github.com/gantryd/gantryd/internal/sdnotify"
 	"github.com/gantryd/gantryd/internal/version"
 	"github.com/gantryd/gantryd/pkg/component"
+	"github.com/gantryd/gantryd/pkg/engine"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
 )
 
@@ -31,6 +32,7 @@ type runOptions struct {
 	host, bind, advertise, dataDir string
 	leaseTTL, linger, hold         time.Duration
 	accessLog                      string
+	api                            apiFlags
 }
 
 func (g *gantryd) runCmd() *cobra.Command {
@@ -58,6 +60,8 @@ daemon, with its data in the data directory.`,
 	lingerFlag(cmd, &o.linger)
 	holdFlag(cmd, &o.hold)
 	accessLogFlag(cmd, &o.accessLog)
+	fs.StringVar(&o.api.addr, "api", "", "address that the deploy API is served at, such as 0.0.0.0:3000 (default: it is not served)")
+	o.api.add(cmd)
 	return cmd
 }
 
@@ -102,6 +106,16 @@ func (g *gantryd) daemon(ctx context.Context, hangup <-chan os.Signal, projectNa
 	if requests != nil {
 		defer requests.Close()
 		opts.AccessLog = requests
+	}
+	if o.api.addr != "" {
+		s, requests, err := o.api.server(g.env, true, log)
+		if err != nil {
+			return err
+		}
+		defer requests.Close()
+		opts.API = func(ctx context.Context, c *etcdstate.Client, e *engine.Engine) error {
+			return s.Run(ctx, c, imagesOf(e))
+		}
 	}
 	raiseProcs(g.env)
 	opts.Keeper = keeper(g.env, opts.DataDir, o.hold, log)
