@@ -30,7 +30,9 @@ func TestUpdateWaitsForEachOfSeveral(t *testing.T) {
 			f.put("machines/h1/state", component.Machine{Status: "running", Components: []string{"web", "worker"}})
 			var o outcome
 			var wg sync.WaitGroup
-			wg.Go(func() { o = f.gantryd("", "update", "shop", "-c", "worker", "web", "-c", "worker", "--pull", "never", "--wait") })
+			wg.Go(func() {
+				o = f.gantryd("", "update", "shop", "-c", "worker", "web", "-c", "worker", "--pull", "never", "--wait")
+			})
 			for _, name := range []string{"worker", "web"} {
 				within(t, 30*time.Second, "there is a state of "+name, func() bool { return f.generation(name) != 0 })
 			}
