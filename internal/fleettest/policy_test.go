@@ -252,7 +252,7 @@ func TestRolloutWaitsForAHostThatDiedInItsTurn(t *testing.T) {
 	})
 	t.Run("until the deadline", func(t *testing.T) {
 		t.Parallel()
-		f, ds := three(t)
+		f, ds := three(t, func(s *component.Spec) { s.ReadyTimeout = 15_000 }) // which the deadline has to exceed
 		holder := killHolder(t, f, ds, "--progress-deadline", "20s")
 		fleettest.Await(t, fleettest.Finally, "the rollout halts", func() error {
 			r := f.State(t).Components["web"].Rollout
