@@ -140,6 +140,9 @@ func (d *Daemon) start(ctx context.Context) error {
 		return err
 	}
 	d.closers.add("unlock data directory", d.unlock)
+	if err := d.claim(); err != nil {
+		return err
+	}
 	l, err := d.prepare(ctx, nil, false)
 	if err != nil {
 		return err
@@ -177,6 +180,7 @@ func (d *Daemon) kept(ctx context.Context) *proxy.State {
 
 // unlock frees the data directory, unless another process has its lock.
 func (d *Daemon) unlock(context.Context) error {
+	d.disclaim()
 	if d.lock == nil {
 		return nil
 	}

@@ -142,6 +142,9 @@ func (d *Daemon) inherit(raw []byte, files []*os.File) (*estate, []*handover.Lin
 		d.inheritSockets(e.Sockets, files[n:])
 		files = files[:n]
 	}
+	if d.socket(claimed) == nil { // the version before did not know of it
+		_ = d.claim() // what was handed over counts
+	}
 	links, err := inheritLinks(e.Past, files)
 	return e, links, err
 }

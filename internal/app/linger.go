@@ -32,6 +32,7 @@ func (d *Daemon) linger(ctx context.Context, h *heritage) error {
 	link := h.heir.Link()
 	defer link.Close()
 	h.order.result <- err
+	d.disclaim()
 	_ = d.lock.Leave() // the new process has it
 	d.lock = nil
 	if errors.Is(err, handover.ErrGone) || errors.Is(err, errEnding) {
