@@ -189,7 +189,8 @@ func (s *Server) server(ctx context.Context) *http.Server {
 
 // credentials waits for a credential that lets anybody in.
 func (s *Server) credentials(ctx context.Context) error {
-	for said := false; s.o.Basic == nil; said = true {
+	said := false
+	for s.o.Basic == nil {
 		changed := s.tokens.next()
 		if s.tokens.any(time.Now()) {
 			return nil
@@ -198,6 +199,7 @@ func (s *Server) credentials(ctx context.Context) error {
 		case s.tokens.ready() && !s.o.Patient:
 			return ErrNoCredentials
 		case s.tokens.ready() && !said:
+			said = true
 			s.o.Log.Warn("api is off: it has no credentials; 'gantryd token create' makes one")
 		}
 		select {

@@ -45,7 +45,8 @@ type Options struct {
 	Keeper Keeper
 	// AccessLog gets a line for each HTTP request; nil: there is none. It is used until Run returns.
 	AccessLog io.Writer
-	// API serves the deploy API beside the loop, until its context ends; nil: it is not served.
+	// API serves the deploy API beside the loop, until its context ends, with a client of its own; nil: it is
+	// not served.
 	API func(ctx context.Context, c *etcdstate.Client, e *engine.Engine) error
 }
 

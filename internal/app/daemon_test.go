@@ -110,6 +110,44 @@ func TestAPIBeginsAgain(t *testing.T) {
 	}
 }
 
+// TestAPIHasAClientOfItsOwn closes the API's client: the daemon still gives its place up in etcd. Watches of a client
+// that both use would be in each other's way.
+func TestAPIHasAClientOfItsOwn(t *testing.T) {
+	m := etcdtest.Start(t)
+	o := options(t, noEngine(t))
+	closed := make(chan error, 1)
+	o.API = func(ctx context.Context, c *etcdstate.Client, _ *engine.Engine) error {
+		closed <- c.Close()
+		<-ctx.Done()
+		return nil
+	}
+	d, err := app.New(t.Context(), o, app.Fleet{Etcd: etcdstate.Config{Endpoints: []string{m.Endpoint()}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	machines := func() int64 {
+		resp, err := m.Client(t).Get(t.Context(), "/gantryd/projects/app-test/machines/h1/state")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Count
+	}
+	awaitThat(t, "the host is registered", func() bool { return machines() == 1 })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("run = %v", err)
+	}
+	if machines() != 0 {
+		t.Error("the host is registered still")
+	}
+}
+
 // ends runs a daemon for a moment and asserts that it ends soon.
 func ends(t *testing.T, run func(context.Context) error) {
 	t.Helper()

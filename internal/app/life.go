@@ -21,7 +21,7 @@ type life struct {
 	memory     *remembered
 	local      *localstate.Store // gantry's; nil for a fleet
 	fleet      *etcdstate.Store  // nil for gantry
-	etcd       *etcdstate.Client // nil for gantry
+	etcd       *etcdstate.Client // the API's; nil without one
 	embedded   *etcdstate.Server // nil when etcd is elsewhere
 	supervisor *supervisor.Supervisor
 	closers    closers
@@ -79,7 +79,14 @@ func (d *Daemon) openFleet(ctx context.Context, l *life, t *etcdstate.Tenancy) e
 		return err
 	}
 	l.closers.add("close etcd client", func(context.Context) error { return client.Close() })
-	l.etcd = client
+	if d.o.API != nil {
+		// One of its own: watches of one client share a stream, on which etcd tells the store's that nothing
+		// happened only when all of them have come as far.
+		if l.etcd, err = etcdstate.Dial(ctx, f.Etcd); err != nil {
+			return err
+		}
+		l.closers.add("close etcd client of the api", func(context.Context) error { return l.etcd.Close() })
+	}
 	l.fleet, err = etcdstate.NewStore(client, etcdstate.StoreOptions{
 		Project: d.o.Project, Host: d.o.Host, TTL: f.LeaseTTL, Inherit: t, Log: d.o.Log,
 		LeaseFile: filepath.Join(d.o.DataDir, "lease"),
