@@ -97,6 +97,7 @@ func (x *exchange) passOn(c *upconn) error {
 	res := &x.res
 	x.answer = h1.NewBody(res.Framing, res.Length, x.resMore)
 	x.status = res.Status
+	x.answered()
 	x.begun.Store(true)
 	if x.patron.begin(res) != nil {
 		return errGone
@@ -167,6 +168,7 @@ func (x *exchange) agree(c *upconn) error {
 	x.conn = nil
 	x.mu.Unlock()
 	x.status = x.res.Status
+	x.answered()
 	x.handed = true
 	x.patron.upgrade(c)
 	return nil

@@ -47,6 +47,8 @@ func TestGoroutines(t *testing.T) {
 		{"urgent data", TestUrgentData},
 		{"urgent data within bulk", TestUrgentDataWithinBulk},
 		{"pending when handed over", TestAdoptedFromLoops},
+		{"measures", TestMeasuresOfTCP},
+		{"measures of what cannot be reached", TestMeasuresOfWhatCannotBeReached},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, tt.run)

@@ -93,7 +93,9 @@ type exchange struct {
 	handed   bool // it is a tunnel now
 	record   record
 	woken    chan struct{}
-	refusal  error // of an attempt to connect, if there was one
+	refusal  error     // of an attempt to connect, if there was one
+	sent     time.Time // when its target was chosen
+	missed   *dest     // that could not be reached, which was counted
 
 	continued bool        // the client was told to send its content
 	begun     atomic.Bool // the answer
@@ -114,7 +116,7 @@ func (x *exchange) init(w *web, p patron, from *caller) {
 
 // reset makes x ready for another request.
 func (x *exchange) reset() {
-	x.manners, x.gathered, x.refusal = nil, false, nil
+	x.manners, x.gathered, x.refusal, x.missed = nil, false, nil, nil
 	x.front, x.source, x.fresh, x.status, x.continued = nil, nil, false, 0, false
 	x.begun.Store(false)
 	x.broken.Store(false)
@@ -263,11 +265,15 @@ func (x *exchange) travel() error {
 		case !errors.As(err, &dialing):
 			return err
 		case errors.Is(err, errRetired): // it has a place elsewhere
-		case !x.pause() || x.patron.gone():
-			up.unreachable(x.front, err)
-			return cmp.Or(x.refusal, err)
-		case !isTimeout(err):
-			x.refusal = err // says more than the end of the time, which may be what the next attempt meets
+		default:
+			x.miss(err)
+			if !x.pause() || x.patron.gone() {
+				up.unreachable(x.front, err)
+				return cmp.Or(x.refusal, err)
+			}
+			if !isTimeout(err) {
+				x.refusal = err // says more than the end of the time, which may be what the next attempt meets
+			}
 		}
 	}
 }
@@ -279,7 +285,9 @@ func (x *exchange) place() (*upstream, error) {
 		d, stage := p.ledger.place(x.session)
 		switch stage {
 		case stageDialling:
-			x.record.dest = d
+			if x.record.dest != d {
+				x.record.dest, x.sent = d, time.Now()
+			}
 			return d.up, nil
 		case stageHeld:
 			began := time.Now()
@@ -449,6 +457,9 @@ func (x *exchange) fail(err error) {
 		timeout net.Error
 	)
 	uploadErr := x.upload.clientErr // the upload has ended
+	if x.status == 0 && uploadErr == nil {
+		x.noAnswer(err)
+	}
 	switch {
 	case x.status != 0, errors.Is(uploadErr, io.ErrUnexpectedEOF):
 		x.patron.abandon()

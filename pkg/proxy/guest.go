@@ -38,6 +38,7 @@ type journey struct {
 	choice  *choice // until it arrived
 	front   *front  // that it arrived at
 	at      *dest   // that is being dialled
+	missed  *dest   // that could not be reached, which was counted
 	try     attempts
 	local   netip.AddrPort // what the client connected to, if a PROXY header told
 	server  string         // that its ClientHello names
@@ -210,6 +211,10 @@ func (g *guest) GiveUp() bool { return g.proxy.ledger.giveUp(&g.session) }
 
 // Missed implements carry.Guest.
 func (g *guest) Missed(err error) (pause time.Duration) {
+	if at := g.journey.at; g.journey.missed != at && g.proxy.within().Err() == nil {
+		g.journey.missed = at
+		at.meter.missed(err)
+	}
 	pause = g.journey.try.again()
 	if pause < 0 && g.proxy.within().Err() == nil {
 		g.journey.at.up.unreachable(g.journey.front, err)
@@ -219,13 +224,20 @@ func (g *guest) Missed(err error) (pause time.Duration) {
 
 // Opened implements carry.Guest.
 func (g *guest) Opened() bool {
-	g.journey.at.up.reached()
+	at := g.journey.at
+	at.up.reached()
+	if g.journey.missed != at {
+		at.meter.reached()
+	}
 	g.rest()
 	return g.proxy.ledger.opened(&g.session, nil)
 }
 
 // Carried implements carry.Guest.
 func (g *guest) Carried(w carry.Way, bytes, now int64) { g.carried(w, bytes, now) }
+
+// Broke implements carry.Guest.
+func (g *guest) Broke() { g.broke.Store(true) }
 
 // Patience implements carry.Guest.
 func (g *guest) Patience(half bool) time.Duration {

@@ -227,6 +227,7 @@ func (x *exchange) hearH2C(res *http.Response) error {
 		x.res.Framing = h1.ByChunks
 	}
 	x.status = res.StatusCode
+	x.answered()
 	x.begun.Store(true)
 	if x.patron.begin(&x.res) != nil || x.patron.flush() != nil {
 		return errGone

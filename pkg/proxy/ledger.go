@@ -13,6 +13,7 @@ type ledger struct {
 	mu      sync.Mutex
 	targets map[string]*target // those with sessions
 	dests   map[*dest]struct{} // those that are current or have sessions
+	meters  map[string]*meter  // by target ID
 	onIdle  func(id string)
 }
 
@@ -22,11 +23,12 @@ type target struct {
 	empty    chan struct{} // closed when the last one leaves; made by who waits for it
 }
 
-// A dest is a place where one route sends sessions to. What is below up is guarded by the ledger.
+// A dest is a place where one route sends sessions to. What is below meter is guarded by the ledger.
 type dest struct {
 	id     string
 	target netip.AddrPort
 	up     *upstream
+	meter  *meter // set when it gets its place in the ledger
 
 	sessions int
 	current  bool // new sessions of its route come here
@@ -88,7 +90,7 @@ type aftermath struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{targets: map[string]*target{}, dests: map[*dest]struct{}{}}
+	return &ledger{targets: map[string]*target{}, dests: map[*dest]struct{}{}, meters: map[string]*meter{}}
 }
 
 // finish unlocks the ledger and does what the changes made under the lock ask for.
@@ -206,6 +208,7 @@ func (l *ledger) tidy(d *dest, a *aftermath) {
 		return
 	}
 	delete(l.dests, d)
+	d.meter.used = time.Now()
 	if d.up != nil {
 		d.up.retire()
 		a.unused = append(a.unused, d.up)
@@ -248,7 +251,7 @@ func (l *ledger) adopt(s *session, id string, target netip.AddrPort, since time.
 		}
 	}
 	if d == nil {
-		d = &dest{id: id, target: target, retired: true}
+		d = &dest{id: id, target: target, retired: true, meter: l.meterOf(id)}
 		l.dests[d] = struct{}{}
 	}
 	l.count(s, d, &a)
@@ -260,6 +263,9 @@ func (l *ledger) leave(s *session) {
 	var a aftermath
 	l.mu.Lock()
 	defer l.finish(&a)
+	if s.dest != nil && s.stage == stageOpen && !s.cut && s.wasRefused() {
+		s.dest.meter.broken.Add(1)
+	}
 	l.drop(s, &a)
 	s.since = time.Time{} // who still has an entry of s sees that it is another's now
 }
@@ -301,7 +307,7 @@ func (l *ledger) point(r *route, d *dest, a *aftermath) {
 	old := r.dest
 	r.dest = d
 	if d != nil {
-		d.current = true
+		d.current, d.meter = true, l.meterOf(d.id)
 		l.dests[d] = struct{}{}
 		for _, q := range []*list{&r.held, &r.leaving} {
 			for s := q.head; s != nil; s = q.head {

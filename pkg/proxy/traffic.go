@@ -11,6 +11,7 @@ import (
 type traffic struct {
 	sent, received atomic.Int64 // bytes to and from the target
 	active         atomic.Int64 // when bytes last went either way, in Unix nanoseconds; 0 for a request in flight
+	broke          atomic.Bool  // the target broke the connection off
 }
 
 // carried counts bytes.
@@ -31,6 +32,9 @@ func (t *traffic) idle() time.Duration {
 	return 0
 }
 
+// wasRefused reports whether the target broke off before it said anything.
+func (t *traffic) wasRefused() bool { return t.broke.Load() && t.received.Load() == 0 }
+
 // touch notes that something happens.
 func (t *traffic) touch() { t.active.Store(time.Now().UnixNano()) }
 
@@ -39,4 +43,5 @@ func (t *traffic) forget() {
 	t.sent.Store(0)
 	t.received.Store(0)
 	t.active.Store(0)
+	t.broke.Store(false)
 }

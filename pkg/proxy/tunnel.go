@@ -46,6 +46,9 @@ func (p *Proxy) join(s *session, from *caller, protocol string, conn net.Conn, t
 // Carried implements relay.Keeper.
 func (t *tunnel) Carried(w carry.Way, bytes, now int64) { t.carried(w, bytes, now) }
 
+// Broke implements relay.Keeper: the target has answered.
+func (*tunnel) Broke() {}
+
 // Patience implements relay.Keeper: tunnels may be silent for ever.
 func (*tunnel) Patience(bool) time.Duration { return 0 }
 

@@ -124,6 +124,9 @@ type Guest interface {
 	Opened() bool
 	// Carried counts bytes that were handed on. now is in Unix nanoseconds.
 	Carried(w Way, bytes int64, now int64)
+	// Broke notes that the target broke an open connection off: it reset it, or takes nothing any more. It may be said
+	// more than once.
+	Broke()
 	// Patience is how long an open connection may go on if nothing moves: 0 is for ever, and negative is
 	// too long already. Half means that one side has ended.
 	Patience(half bool) time.Duration

@@ -18,6 +18,7 @@ func (l *loop) carried(p *pair, s side, events uint32) {
 	// What could be passed on was; the reset goes after it. Only a client is left the time to read what a
 	// target said before it broke.
 	if slow := s == server && p.ends[s].wait != nil; broken && p.stage == open && !slow && p.ends[s].flags&queued == 0 {
+		p.brokeOff(s == server)
 		l.drop(p)
 	}
 }
@@ -74,6 +75,7 @@ func (l *loop) copyOnce(p *pair, w carry.Way) {
 		src.flags &^= ready | urgent
 		return
 	case err != nil:
+		p.brokeOff(w == carry.Down)
 		l.drop(p)
 		return
 	case n == 0:
@@ -168,6 +170,7 @@ func (l *loop) passEnd(p *pair, w carry.Way) {
 // refused deals with a side that takes nothing any more: what it said before is still passed on, and
 // then both are reset.
 func (l *loop) refused(p *pair, w carry.Way) {
+	p.brokeOff(w == carry.Up)
 	src := &p.ends[w]
 	l.discard(src.wait)
 	src.wait = nil
@@ -179,4 +182,11 @@ func (l *loop) refused(p *pair, w carry.Way) {
 	}
 	p.ends[1-w].flags |= ready
 	l.later(p, 1-w)
+}
+
+// brokeOff tells the guest of a target that broke its connection off.
+func (p *pair) brokeOff(target bool) {
+	if target {
+		p.guest.Broke()
+	}
 }

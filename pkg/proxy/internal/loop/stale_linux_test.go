@@ -46,6 +46,7 @@ func (c *caller) Opened() bool {
 }
 
 func (*caller) Carried(carry.Way, int64, int64) {}
+func (*caller) Broke()                          {}
 func (*caller) Patience(bool) time.Duration     { return 0 }
 func (c *caller) Leave()                        { c.left = true }
 

@@ -16,6 +16,7 @@ import (
 // A Keeper is told what a pair does, and says how long it may do nothing. It is part of a carry.Guest.
 type Keeper interface {
 	Carried(w carry.Way, bytes int64, now int64)
+	Broke()
 	Patience(half bool) time.Duration
 }
 
@@ -77,11 +78,20 @@ func (r *Pair) carry(dst, src *net.TCPConn, way carry.Way) {
 	switch how {
 	case goesOn:
 	case srcBroke:
+		r.tell(way == carry.Down)
 		r.Abort()
 	case dstBroke:
+		r.tell(way == carry.Up)
 		r.outlive(src, way)
 	case srcEnded:
-		r.passEnd(dst, src, raw)
+		r.passEnd(dst, src, raw, way)
+	}
+}
+
+// tell notes that the target broke off, unless we did.
+func (r *Pair) tell(target bool) {
+	if target && !r.aborted.Load() {
+		r.keeper.Broke()
 	}
 }
 
@@ -101,9 +111,12 @@ func (r *Pair) outlive(src *net.TCPConn, way carry.Way) {
 }
 
 // passEnd tells dst that src has no more to say.
-func (r *Pair) passEnd(dst, src *net.TCPConn, raw syscall.RawConn) {
+func (r *Pair) passEnd(dst, src *net.TCPConn, raw syscall.RawConn, way carry.Way) {
 	switch {
-	case r.broke.Load(), r.ended.Load() == 0 && wasReset(raw):
+	case r.broke.Load():
+		r.Abort()
+	case r.ended.Load() == 0 && wasReset(raw):
+		r.tell(way == carry.Down)
 		r.Abort()
 	case r.ended.Add(1) == 2:
 		_ = dst.CloseWrite()
