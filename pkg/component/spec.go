@@ -181,6 +181,7 @@ type RolloutPolicy struct {
 	MaxFailures      int       `json:"maxFailures,omitempty" doc:"Hosts that may fail before the rollout halts; they keep the release before." default:"0"`
 	ProgressDeadline Duration  `json:"progressDeadline,omitempty" doc:"Longest time in which no host comes further; then the rollout halts. Default: 10m, and the time of ready checks and bake."`
 	OnHostLost       string    `json:"onHostLost,omitempty" doc:"What the others do when a host is lost in its turn: wait for it, or continue." default:"wait" enum:"wait,continue"`
+	Guard            Guard     `json:"guard,omitzero" doc:"Halts the rollout when users fare worse with the new release than with the one before, as the proxy sees it. Default: off."`
 }
 
 // Orders of a replacement.

@@ -172,6 +172,8 @@ const (
 
 	// PreDeployFail is a pre-deploy task that failed: no host started the release.
 	PreDeployFail FailureKind = "predeployfail"
+	// GuardFail is a release that users fared worse with than with the one before.
+	GuardFail FailureKind = "guardfail"
 )
 
 // Rollout is the record of bringing all hosts to a generation; the value of the rollout key.
@@ -225,13 +227,14 @@ type HostStatus struct {
 	Failure    *Failure          `json:"failure,omitempty"`     // the last one, kept until the next success
 	RouteErr   string            `json:"route_error,omitempty"` // ports that are not as they were asked for, and why
 	Restarts   int               `json:"restarts,omitempty"`
+	Traffic    *Traffic          `json:"traffic,omitempty"` // what users see, while Target is rolled out under a guard
 	At         time.Time         `json:"at,omitzero"`
 }
 
-// Still is st without what moves by itself, which changes no decision of anybody: times, who is connected and
-// how many are, the engine's words. Two statuses that are equal so tell the same story.
+// Still is st without what moves by itself, which nobody has to look at at once: times, who is connected and
+// how many are, what users see, the engine's words. Two statuses that are equal so tell the same story.
 func (st HostStatus) Still() HostStatus {
-	st.At = time.Time{}
+	st.At, st.Traffic = time.Time{}, nil
 	st.Containers = slices.Clone(st.Containers)
 	for i := range st.Containers {
 		c := &st.Containers[i]

@@ -29,7 +29,14 @@ func (m *mistakes) decode(v reflect.Value, n *node, path, name string) {
 		return
 	}
 	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
-		m.duration(u, n, path)
+		switch v.Type() {
+		case reflect.TypeFor[component.Percent]():
+			m.measure(u, n, path, "a part such as \"1%\"")
+		case reflect.TypeFor[component.Factor]():
+			m.measure(u, n, path, "a factor such as \"2x\"")
+		default:
+			m.duration(u, n, path)
+		}
 		return
 	}
 	switch v.Kind() {
@@ -58,7 +65,18 @@ func (m *mistakes) share(s *component.Share, n *node, path string) {
 	}
 }
 
-// duration reads text by u; durations are all that a project file has of this kind.
+// measure reads text by u, of which like is an example.
+func (m *mistakes) measure(u encoding.TextUnmarshaler, n *node, path, like string) {
+	if n.kind != kindText {
+		m.add(path, "expected %s, found %s", like, n)
+		return
+	}
+	if err := u.UnmarshalText([]byte(n.text)); err != nil {
+		m.add(path, "%s", err)
+	}
+}
+
+// duration reads text by u.
 func (m *mistakes) duration(u encoding.TextUnmarshaler, n *node, path string) {
 	if n.kind == kindNumber {
 		m.add(path, "expected a duration with its unit, such as %q, found %s", n.text+"s", n)

@@ -18,13 +18,19 @@ const durationPattern = `^\+?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s
 // sharePattern matches the texts that component.Share reads.
 const sharePattern = `^[+]?[0-9]+$|^[+]?0*([1-9][0-9]?|100)%$`
 
+// percentPattern and factorPattern match the texts that component.Percent and component.Factor read, and few others.
+const (
+	percentPattern = `^[0-9]{0,2}(\.[0-9]{0,2})?%$`
+	factorPattern  = `^[0-9]{0,4}(\.[0-9]{0,2})?x$`
+)
+
 // Schema is the JSON Schema, draft 2020-12, of a project file, in JSON or YAML. It knows what can
 // be said of one value at a time; what Parse accepts it accepts, but not the other way round.
 func Schema() ([]byte, error) {
 	r := jsonschema.Reflector{
 		Anonymous:      true,
 		ExpandedStruct: true,
-		Mapper:         durationSchema,
+		Mapper:         textSchema,
 		LookupComment:  describe,
 	}
 	root := r.ReflectFromType(reflect.TypeFor[component.Project]())
@@ -44,17 +50,22 @@ func Schema() ([]byte, error) {
 	return b, nil
 }
 
-// durationSchema is the schema of a duration or a share of hosts; nil for any other type.
-func durationSchema(t reflect.Type) *jsonschema.Schema {
-	if t == reflect.TypeFor[component.Share]() {
+// textSchema is the schema of what is written as text and is none: a duration, a share of hosts, a part, a factor; nil
+// for any other type.
+func textSchema(t reflect.Type) *jsonschema.Schema {
+	switch t {
+	case reflect.TypeFor[component.Share]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
 			{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: sharePattern},
 		}}
+	case reflect.TypeFor[component.Percent]():
+		return &jsonschema.Schema{Type: "string", Pattern: percentPattern, Examples: []any{"1%", "0.5%"}}
+	case reflect.TypeFor[component.Factor]():
+		return &jsonschema.Schema{Type: "string", Pattern: factorPattern, Examples: []any{"2x", "1.5x"}}
+	case reflect.TypeFor[component.Duration]():
+		return &jsonschema.Schema{Type: "string", Pattern: durationPattern, Examples: []any{"30s", "1h30m"}}
 	}
-	if t != reflect.TypeFor[component.Duration]() {
-		return nil
-	}
-	return &jsonschema.Schema{Type: "string", Pattern: durationPattern, Examples: []any{"30s", "1h30m"}}
+	return nil
 }
 
 // describe is the doc tag of a field.

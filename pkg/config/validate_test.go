@@ -154,6 +154,14 @@ func TestMistakes(t *testing.T) {
 		{"failures", `rollout: {maxFailures: -1}`, []string{`rollout.maxFailures: -1 is out of range: at least 0`}},
 		{"promotion of nothing", `rollout: {autoPromote: 1m}`, []string{`rollout.autoPromote: there are no canaries to promote: give canary as well`}},
 		{"deadline", `rollout: {progressDeadline: 10s}`, []string{`rollout.progressDeadline: 10s is not longer than what ready checks and bake may take, 10s`}},
+		{"guard of nothing", `rollout: {guard: {errors: 1%}}`, []string{`rollout.guard: the component has neither ports nor links: the proxy sees nothing of what its users see`}},
+		{"watch without a guard", `rollout: {guard: {watch: 1m}}`, []string{`rollout.guard.watch: there is nothing to watch: give errors, latencyP99 or both as well`}},
+		{"latency of TCP", "ports: [{external: 1, container: 1}]\n    rollout: {guard: {latencyP99: 2x}}", []string{
+			`rollout.guard.latencyP99: no port is of kind http: only of requests is it known how long they took`,
+		}},
+		{"errors in numbers", `rollout: {guard: {errors: 1}}`, []string{`rollout.guard.errors: expected a part such as "1%", found the number 1`}},
+		{"no errors at all", `rollout: {guard: {errors: 0%}}`, []string{`rollout.guard.errors: "0%" is not a part such as "1%": at least 0.01%, and less than 100%`}},
+		{"no slower", `rollout: {guard: {latencyP99: 1x}}`, []string{`rollout.guard.latencyP99: "1x" is not a factor such as "2x": more than 1x, and at most 1000x`}},
 		{"order", `rollout: {order: stopfirst}`, []string{`rollout.order: "stopfirst" is not one of start-first, stop-first; did you mean "stop-first"?`}},
 		{"exclusive and start-first", "exclusive: true\n    rollout: {order: start-first}", []string{
 			`rollout.order: an exclusive component cannot be start-first: its two containers would run at once`,

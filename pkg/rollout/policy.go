@@ -165,10 +165,13 @@ type Waited struct {
 }
 
 // Judge returns the record to write about the rollout, if any, after things have been as they are for so
-// long: it is done, its canaries are promoted, or it comes no further and halts.
+// long: it is done, and was watched; its canaries are promoted, or it comes no further and halts.
 func Judge(name string, v component.View, waited Waited) (component.Rollout, bool) {
 	if Done(name, v) {
 		r := v.Record()
+		if waited.Mark < watched(name, v) {
+			return component.Rollout{}, false
+		}
 		r.Status, r.Paused = component.RolloutDone, nil
 		return r, true
 	}
@@ -201,6 +204,9 @@ func allFailed(name string, v component.View) bool {
 // say; 0 when it will not.
 func Due(name string, v component.View, waited Waited) time.Duration {
 	var due time.Duration
+	if Done(name, v) {
+		return max(0, watched(name, v)-waited.Mark)
+	}
 	if limit, _ := deadline(name, v); limit > 0 {
 		due = limit - waited.Mark
 	}

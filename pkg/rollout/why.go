@@ -18,7 +18,7 @@ func Why(name, host string, v component.View, now time.Time) []string {
 		return out
 	}
 	if v.Desired.Status == component.StatusReady {
-		out = append(out, stands(v))
+		out = append(out, stands(name, v))
 	}
 	hosts := Hosts(name, v)
 	for h := range v.Changing {
@@ -77,7 +77,7 @@ func image(d component.Desired) string {
 }
 
 // stands says how the rollout stands.
-func stands(v component.View) string {
+func stands(name string, v component.View) string {
 	r := v.Record()
 	switch r.Status {
 	case component.RolloutDone:
@@ -90,7 +90,10 @@ func stands(v component.View) string {
 	case component.RolloutProgressing:
 	}
 	text := "Its rollout goes on"
+	seen := UsersSee(name, v)
 	switch lost := v.Lost(""); {
+	case Watches(name, v):
+		text += ": every host serves it, and the guard watches it for " + v.Guarded().Within().String()
 	case r.Paused != nil:
 		text += ", but is paused by " + word(*r.Paused)
 	case follows(v):
@@ -103,6 +106,9 @@ func stands(v component.View) string {
 		text += ", but waits for " + strings.Join(lost, ", ") + ", lost in its turn"
 	case len(v.Turn.Holders) > 0:
 		text += "; it is the turn of " + strings.Join(v.Turn.Holders, ", ")
+	}
+	if seen != "" {
+		text += "; " + seen
 	}
 	return text + "."
 }
