@@ -123,6 +123,19 @@ func (r *router) Conns(id string) supervisor.Conns {
 	return c
 }
 
+// Tally implements supervisor.Router.
+func (r *router) Tally(id string) component.Tally {
+	m := r.proxy.Measures(id)
+	t := component.Tally{Tries: m.Tries, Unreached: m.Unreached, Broken: m.Broken, Errors: m.Errors}
+	if len(m.Latency) > 0 {
+		t.Latency = make(map[int64]int64, len(m.Latency))
+	}
+	for _, l := range m.Latency {
+		t.Latency[int64(l.Below/time.Microsecond)] = l.Answers
+	}
+	return t
+}
+
 // Drain implements supervisor.Router.
 func (r *router) Drain(id string) {
 	r.proxy.Drain(id)

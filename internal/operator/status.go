@@ -74,6 +74,8 @@ func RouteErrors(v component.View) string {
 func Standing(name string, v component.View) string {
 	r := v.Record()
 	switch lost := v.Lost(""); {
+	case rollout.Watches(name, v):
+		return "every host serves it, and the guard watches it for " + v.Guarded().Within().String() + usersSee(name, v)
 	case r.Paused != nil && r.Paused.Reason != "":
 		return "paused by " + r.Paused.By + ": " + r.Paused.Reason
 	case r.Paused != nil:
@@ -88,6 +90,14 @@ func Standing(name string, v component.View) string {
 		return "host " + strings.Join(lost, ", ") + " was lost in its turn: waits until it is back, or forgotten"
 	case len(r.Failed) > 0:
 		return "passed over after a failure: " + strings.Join(r.Failed, ", ")
+	}
+	return strings.TrimPrefix(usersSee(name, v), "; ")
+}
+
+// usersSee is what users see of a rollout under a guard, to be added to what else is said of it.
+func usersSee(name string, v component.View) string {
+	if text := rollout.UsersSee(name, v); text != "" {
+		return "; " + text
 	}
 	return ""
 }

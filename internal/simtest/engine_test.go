@@ -129,6 +129,7 @@ func (router) Conns(string) supervisor.Conns                  { return superviso
 func (router) Connections(string, int) []component.Connection { return nil }
 func (router) Drain(string)                                   {}
 func (router) Cut(context.Context, string, int)               {}
+func (router) Tally(string) component.Tally                   { return component.Tally{} }
 func (router) OnIdle(func(string))                            {}
 
 // readyTime is how long a container takes to be ready.

@@ -42,6 +42,9 @@ func (s *Supervisor) conclude(ctx context.Context, u *unit, view component.View)
 		u.mark, u.hosts, u.refused = mark{}, mark{}, mark{}
 		return time.Time{}, nil
 	}
+	if r, ok := u.weighed.Weigh(u.name, view, now()); ok {
+		return time.Time{}, s.judged(ctx, u, r, view)
+	}
 	if rollout.GoesBack(view) {
 		return s.goBack(ctx, u, view)
 	}
@@ -58,10 +61,11 @@ func (s *Supervisor) conclude(ctx context.Context, u *unit, view component.View)
 	if r, ok := rollout.Judge(u.name, view, waited); ok {
 		return time.Time{}, s.judged(ctx, u, r, view)
 	}
+	next := u.weighed.Next()
 	if due := rollout.Due(u.name, view, waited); due > 0 {
-		return now().Add(due), nil
+		next = sooner(next, now().Add(due))
 	}
-	return time.Time{}, nil
+	return next, nil
 }
 
 // judged writes the record r in place of the one in view, and tells what is new about it.

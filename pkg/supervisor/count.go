@@ -98,7 +98,8 @@ const (
 // which waits until some time has passed since the last write, from bytes that went, which wait longer, and
 // from what only grows older, which waits for long: each write wakes the other hosts, whose passes may write as well.
 func due(old, st component.HostStatus) when {
-	if !reflect.DeepEqual(steady(old), steady(st)) {
+	watched := st.Traffic.Newest() > old.Traffic.Newest() || (st.Traffic == nil) != (old.Traffic == nil) // once a slot
+	if watched || !reflect.DeepEqual(steady(old), steady(st)) {
 		return atOnce
 	}
 	wait := publishEvery
@@ -126,7 +127,7 @@ func due(old, st component.HostStatus) when {
 
 // steady is st without what changes all the time; whose turn it is everybody sees without being told.
 func steady(st component.HostStatus) component.HostStatus {
-	st.At = time.Time{}
+	st.At, st.Traffic = time.Time{}, nil
 	st.Detail = st.Awaits("")
 	cs := make([]component.ContainerStatus, len(st.Containers))
 	for i, c := range st.Containers {

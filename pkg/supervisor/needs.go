@@ -104,6 +104,8 @@ type Router interface {
 	Apply(owner string, ls []Listener) error
 	// Conns counts the connections of a target ID, over all listeners, those being dialled too.
 	Conns(id string) Conns
+	// Tally is what clients saw of a target ID since the router knows it; what an earlier process finishes is not in it.
+	Tally(id string) component.Tally
 	// Connections lists the connections of a target ID, the oldest first, at most so many.
 	Connections(id string, most int) []component.Connection
 	// Drain closes idle HTTP connections to the target politely and lets the rest go on.

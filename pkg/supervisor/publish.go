@@ -31,6 +31,7 @@ func (s *Supervisor) publish(u *unit, want component.Desired, have component.Obs
 		st.Generation, st.Hash = rec.Proven.Generation, rec.Proven.Hash()
 	}
 	st.Step, st.Detail = component.Progress(s.Host, want, have, turn, act)
+	st.Traffic = u.guard(want, have.Rollout)
 	for i := range st.Containers {
 		if c := &st.Containers[i]; c.Stage == component.Draining {
 			c.DrainsSince = rec.Containers[c.ID].DrainingSince

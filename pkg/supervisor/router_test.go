@@ -18,6 +18,7 @@ type memRouter struct {
 	mu        sync.Mutex // guards what follows
 	listeners map[string][]supervisor.Listener
 	conns     map[string]int
+	tallies   map[string]component.Tally
 	left      map[string][]component.Connection
 	drained   []string
 	cut       []string
@@ -28,7 +29,7 @@ type memRouter struct {
 }
 
 func newRouter() *memRouter {
-	return &memRouter{listeners: map[string][]supervisor.Listener{}, conns: map[string]int{}}
+	return &memRouter{listeners: map[string][]supervisor.Listener{}, conns: map[string]int{}, tallies: map[string]component.Tally{}}
 }
 
 func (r *memRouter) Apply(owner string, ls []supervisor.Listener) error {
@@ -60,6 +61,19 @@ func (r *memRouter) Connections(id string, most int) []component.Connection {
 		out[i].Active = out[i].Active.Add(-rand.N(time.Millisecond))
 	}
 	return out[:min(most, len(out))]
+}
+
+func (r *memRouter) Tally(id string) component.Tally {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tallies[id]
+}
+
+// visited counts so many more users of a target, of which so many failed.
+func (r *memRouter) visited(id string, tries, failed int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tallies[id] = r.tallies[id].Plus(component.Tally{Tries: tries, Errors: failed})
 }
 
 func (r *memRouter) Drain(id string) {

@@ -124,6 +124,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	g.Go(func() error { return s.Engine.Run(ctx, s.changed) })
 	g.Go(func() error { return s.resync(ctx) })
 	g.Go(func() error { return s.publishLoop(ctx) })
+	g.Go(func() error { return s.sampleLoop(ctx) })
 	for range s.Workers {
 		g.Go(func() error { return s.work(ctx) })
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gantryd/gantryd/pkg/component"
+	"github.com/gantryd/gantryd/pkg/rollout"
 )
 
 // A unit is one component on this host. One worker at a time makes passes over it; what probes and
@@ -19,12 +20,13 @@ type unit struct {
 	lastErr  string
 	lastVerb string
 	startErr startError
-	routeErr string // why ports are not as they were asked for, as of the last pass
-	mark     mark   // of the rollout
-	hosts    mark   // those that run the component
-	refused  mark   // operation of an automatic rollback that the store refuses
-	atRest   bool   // as of the last pass
-	looked   bool   // its containers were seen in this process
+	routeErr string        // why ports are not as they were asked for, as of the last pass
+	mark     mark          // of the rollout
+	hosts    mark          // those that run the component
+	refused  mark          // operation of an automatic rollback that the store refuses
+	weighed  rollout.Guard // what users see of the rollout, on all hosts
+	atRest   bool          // as of the last pass
+	looked   bool          // its containers were seen in this process
 
 	publishing sync.Mutex           // held while something is published, so that nothing older follows
 	published  component.HostStatus // guarded by publishing
@@ -32,16 +34,17 @@ type unit struct {
 	saving  sync.Mutex // held while the record is stored, so that nothing older is stored after it
 	saveErr string     // why it could not be stored last; guarded by saving
 
-	mu     sync.Mutex // guards what follows
-	rec    component.Record
-	dirty  bool                                 // rec has changes that are not stored yet
-	live   map[string]*live                     // by container ID
-	seen   map[string]component.EngineContainer // by container ID, as of the last pass
-	status component.HostStatus                 // as of the last pass
-	known  bool                                 // had a pass that knew what is wanted and what is there
-	next   *component.HostStatus                // to be published; nil when it was
-	waits  bool                                 // as of the last pass: it does nothing of its own
-	saw    seen                                 // what that pass saw
+	mu      sync.Mutex // guards what follows
+	rec     component.Record
+	dirty   bool                                 // rec has changes that are not stored yet
+	live    map[string]*live                     // by container ID
+	seen    map[string]component.EngineContainer // by container ID, as of the last pass
+	status  component.HostStatus                 // as of the last pass
+	known   bool                                 // had a pass that knew what is wanted and what is there
+	next    *component.HostStatus                // to be published; nil when it was
+	waits   bool                                 // as of the last pass: it does nothing of its own
+	saw     seen                                 // what that pass saw
+	counted counted                              // what users see
 }
 
 // seen is what everything but the turns and the words of other hosts comes with.

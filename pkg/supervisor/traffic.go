@@ -1,0 +1,134 @@
+package supervisor
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/gantryd/gantryd/pkg/component"
+)
+
+// What is kept of the slots of a component, and what of it is published.
+const (
+	keepSlots = int64(2 * time.Minute / component.SlotLength)
+	tellSlots = 4
+)
+
+// counted is what users saw of a component in slots of time. It is guarded by the unit.
+type counted struct {
+	last  map[string]component.Tally // by container, since the router knows it
+	slots []sample
+
+	guarded bool            // a release is rolled out under a guard
+	hash    string          // of that release
+	before  component.Tally // of the release before, until it served no more
+}
+
+// A sample is one slot, by the hash of the release.
+type sample struct {
+	slot int64
+	by   map[string]component.Tally
+}
+
+// sampleLoop counts at the end of each slot what users saw in it.
+func (s *Supervisor) sampleLoop(ctx context.Context) error {
+	for {
+		slot := component.SlotAt(now())
+		end := time.Unix(0, (slot+1)*int64(component.SlotLength))
+		select {
+		case <-time.After(max(time.Millisecond, end.Sub(now()))):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		told := false
+		for _, u := range s.allUnits() {
+			told = s.sample(u, slot) || told
+		}
+		if told {
+			s.poke()
+		}
+	}
+}
+
+// sample counts what happened since the last slot as what happened in this one. It reports whether there is something
+// to publish.
+func (s *Supervisor) sample(u *unit, slot int64) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	c := &u.counted
+	is := sample{slot: slot, by: map[string]component.Tally{}}
+	last := make(map[string]component.Tally, len(u.seen))
+	for id, e := range u.seen {
+		all := s.Router.Tally(id)
+		last[id] = all
+		if news := all.Minus(c.last[id]); news.Tries > 0 {
+			is.by[e.Hash] = is.by[e.Hash].Plus(news)
+		}
+	}
+	c.last = last
+	if len(is.by) > 0 {
+		c.slots = append(c.slots, is)
+	}
+	c.slots = slices.DeleteFunc(c.slots, func(o sample) bool { return o.slot <= slot-keepSlots || o.slot > slot })
+	if !c.guarded || u.status.Host == "" {
+		return false
+	}
+	st := u.status
+	st.Traffic = u.traffic()
+	if st.Traffic.Newest() == u.status.Traffic.Newest() {
+		return false
+	}
+	u.next, u.status = &st, st
+	return true
+}
+
+// guard notes whether want is rolled out under a guard, and returns what users see of it, if so.
+func (u *unit) guard(want component.Desired, r component.Rollout) *component.Traffic {
+	v := component.View{Desired: want, Rollout: r}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	c := &u.counted
+	c.guarded = v.Guarded().On() && v.Record().Status == component.RolloutProgressing
+	if !c.guarded {
+		c.hash, c.before = "", component.Tally{}
+		return nil
+	}
+	if hash := want.Release().Hash(); hash != c.hash {
+		c.hash = hash
+		c.before = c.old()
+	}
+	return u.traffic()
+}
+
+// traffic is what is published of what users see; mu is held.
+func (u *unit) traffic() *component.Traffic {
+	c := &u.counted
+	primary, serves := u.seen[u.rec.Primary]
+	t := &component.Traffic{Old: serves && primary.Hash != c.hash}
+	if t.Old {
+		c.before = c.old()
+	}
+	t.Before = c.before
+	for _, s := range c.slots[max(0, len(c.slots)-tellSlots):] {
+		slot := component.Slot{Slot: s.slot, New: s.by[c.hash]}
+		for hash, tally := range s.by {
+			if hash != c.hash {
+				slot.Old = slot.Old.Plus(tally)
+			}
+		}
+		t.Slots = append(t.Slots, slot)
+	}
+	return t
+}
+
+// old is what all releases had but the one that is rolled out.
+func (c *counted) old() (sum component.Tally) {
+	for _, s := range c.slots {
+		for hash, tally := range s.by {
+			if hash != c.hash {
+				sum = sum.Plus(tally)
+			}
+		}
+	}
+	return sum
+}
