@@ -26,6 +26,9 @@ func (p *policyFlags) add(cmd *cobra.Command) {
 		{"max-failures", "maxFailures", "hosts that may fail before the rollout halts", nil},
 		{"progress-deadline", "progressDeadline", "longest time in which no host comes further", nil},
 		{"on-host-lost", "onHostLost", "wait or continue", nil},
+		{"guard-errors", "guard.errors", "by how much more of its requests the new release may fail its users, such as 1%", nil},
+		{"guard-latency-p99", "guard.latencyP99", "how many times as long 99 of 100 answers may take, such as 2x", nil},
+		{"guard-watch", "guard.watch", "time for which the release is watched after the last host", nil},
 	} {
 		f.value = cmd.Flags().String(f.flag, "", "for this update: "+f.usage)
 		p.values = append(p.values, f)

@@ -37,8 +37,9 @@ func (g *gantryd) listCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list PROJECT", Short: "List the components of a project with their status and image",
 		Long: `Lists every component of the project's configuration. The status is ready, updating
-(hosts are on their way), updatefail, pullfail, predeployfail, skipped or aborted (the
-rollout halted), stopped, killed, or unknown (never updated).`,
+(hosts are on their way, or the guard watches them), updatefail, pullfail, predeployfail,
+guardfail, skipped or aborted (the rollout halted), stopped, killed, or unknown (never
+updated).`,
 		Example: "  gantryd list shop\n  gantryd list shop -o json",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
