@@ -26,6 +26,7 @@ const (
 	taskEnds                    // a pre-deploy task ends by itself, or because it is stopped
 	mourned                     // an operator forgets a host that is gone for good
 	settled                     // the same hosts have run for long enough
+	watched                     // the guard has watched the release for long enough
 	revert                      // a host that sees the rollout halted brings the last good release back
 	// Faults:.
 	crash  // a container exits
@@ -44,12 +45,13 @@ const (
 	linger // a pre-deploy task runs too long
 	vanish // a host is gone for good
 	reboot // the engine of a host starts anew, which ends all containers
+	trip   // users fare worse with the new release: the guard halts the rollout
 	numKinds
 )
 
 var kindNames = [numKinds]string{
 	"step", "look", "command", "ready", "healthy", "time passes", "drained", "ended", "back-off over", "pulled", "record done", "daemon starts",
-	"store back", "lease expires", "is back", "first component ends", "follows", "task ends", "is forgotten", "hosts stay", "rolls back", "crash", "unhealthy", "too slow", "pull fails", "daemon dies", "memory lost", "store away", "lease lapses", "rots", "hears no answer to", "link changes", "too late", "task fails", "task lingers", "is gone", "engine restarts",
+	"store back", "lease expires", "is back", "first component ends", "follows", "task ends", "is forgotten", "hosts stay", "watch ends", "rolls back", "crash", "unhealthy", "too slow", "pull fails", "daemon dies", "memory lost", "store away", "lease lapses", "rots", "hears no answer to", "link changes", "too late", "task fails", "task lingers", "is gone", "engine restarts", "guard trips",
 }
 
 // An event is one thing that happens; host and cont count from 0.
@@ -92,6 +94,9 @@ func (m *model) events(w *world) []event {
 	}
 	if m.judge(w).now != (record{}) {
 		es = append(es, event{kind: finish})
+	}
+	if m.guarded && m.judge(w).late.Status == done {
+		es = append(es, event{kind: watched})
 	}
 	es = m.firstEvents(w, es)
 	if m.settles(w) {
@@ -238,6 +243,10 @@ func (m *model) strike(w *world, k eventKind, es []event) []event {
 			if h == 0 && m.judge(w).late != (record{}) {
 				es = append(es, event{k, 0, 0})
 			}
+		case trip:
+			if h == 0 && m.tripped(w) != (record{}) {
+				es = append(es, event{k, 0, 0})
+			}
 		case rot:
 			if h == 0 && !w.Rotten[0] {
 				es = append(es, event{k, 0, 0})
@@ -319,8 +328,10 @@ func (m *model) happen(w world, e event) (world, error) {
 		m.forgets(&w, h)
 	case settled:
 		w.Steady = true
-	case stall:
+	case stall, watched:
 		w.write(m.judge(&w).late)
+	case trip:
+		w.write(m.tripped(&w))
 	case returned:
 		w.Store.Marks = w.Store.Marks.without(h)
 		m.look(&w, h)

@@ -43,6 +43,7 @@ type scenario struct {
 	goesBack bool // a failure rolls back
 	goesOn   bool // the others do not wait for a lost host
 	follows  bool // v2 comes after another component
+	guarded  bool // users of both releases are watched
 	prepares bool // v2 and v3 have a pre-deploy task, which succeeds unless the release is broken
 
 	unmourned bool // nobody forgets hosts that are gone for good
@@ -169,6 +170,9 @@ func (m *model) desired(d desired) component.Desired {
 	}
 	if m.goesBack {
 		out.Spec.Rollout.OnFailure = component.OnFailureRollback
+	}
+	if m.guarded {
+		out.Spec.Rollout.Guard = component.Guard{Errors: 100}
 	}
 	if m.goesOn {
 		out.Spec.Rollout.OnHostLost = component.OnLostContinue

@@ -190,6 +190,10 @@ func (m *model) published(w *world) component.View {
 		if p.Serving {
 			st.Step = component.StepServing
 		}
+		if m.guarded {
+			st.Target = v.Desired.Generation
+			st.Traffic = &component.Traffic{Before: component.Tally{Tries: 1}}
+		}
 		v.Hosts[name] = st
 	}
 	return v
@@ -247,6 +251,18 @@ func (m *model) concludes(w *world) error {
 	}
 	w.write(r)
 	return nil
+}
+
+// tripped is what a host writes that sees users fare worse with the new release; nothing when no rollout goes on, or it
+// is one that is not guarded.
+func (m *model) tripped(w *world) record {
+	v := m.published(w)
+	r := v.Record()
+	if !v.Guarded().On() || r.Status != component.RolloutProgressing {
+		return record{}
+	}
+	r.Status, r.Kind, r.Paused = component.RolloutHalted, component.GuardFail, nil
+	return recordOf(r)
 }
 
 // settles reports whether time may pass in which the same hosts run: one that only starts anew is back before.
