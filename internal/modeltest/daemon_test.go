@@ -197,7 +197,7 @@ func (m *model) nextQuiet(w world) string {
 }
 
 // quiet are the kinds of events that are no fault, those first that others wait for.
-var quiet = []eventKind{restart, heal, expire, look, mourned, step, returned, revert, follow, finish, taskEnds, ended, drained, pulled, getReady, getHealthy, sicken, crash, settled}
+var quiet = []eventKind{restart, heal, expire, look, mourned, step, returned, revert, follow, finish, taskEnds, ended, drained, pulled, getReady, getHealthy, sicken, crash, settled, watched}
 
 // quietly lets one thing happen in w that is no fault; time passes only when nothing else happens,
 // and only for hosts that asked to be woken. It reports whether anything happened.

@@ -95,7 +95,7 @@ func (m *model) events(w *world) []event {
 	if m.judge(w).now != (record{}) {
 		es = append(es, event{kind: finish})
 	}
-	if m.guarded && m.judge(w).late.Status == done {
+	if m.guarded && m.mute != watched && m.judge(w).late.Status == done {
 		es = append(es, event{kind: watched})
 	}
 	es = m.firstEvents(w, es)
