@@ -46,6 +46,9 @@ func (g *Guard) Weigh(name string, v component.View, now time.Time) (component.R
 	if g.generation != r.Generation || g.attempt != r.Attempt {
 		*g = Guard{generation: r.Generation, attempt: r.Attempt, slot: over}
 	}
+	if g.slot > over+recent { // the clock went back
+		g.slot = over
+	}
 	g.look(name, v)
 	for g.slot = max(g.slot, over-recent); g.slot < over; {
 		g.slot++

@@ -241,6 +241,16 @@ func TestGuardJudgesEachTryAnew(t *testing.T) {
 	}
 }
 
+// A judge whose clock goes back, as those of the other hosts do, goes on weighing.
+func TestGuardFollowsTheClock(t *testing.T) {
+	g := guardedFleet(3, 1, both(), 1)
+	g.until(10, always(users{20, 0, 0}), always(users{20, 0, 0}))
+	g.slot -= 500
+	if n, r := g.until(12, always(users{20, 0, 0}), always(users{20, 1, 0})); n > 12 {
+		t.Errorf("not halted: %+v", r)
+	}
+}
+
 // TestRolloutIsDoneOnceItWasWatched follows a rollout that every host came to.
 func TestRolloutIsDoneOnceItWasWatched(t *testing.T) {
 	g := guardedFleet(2, 0, both(), 1)
