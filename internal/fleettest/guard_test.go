@@ -53,7 +53,7 @@ func TestGuardGoesByWhatUsersSee(t *testing.T) {
 			loads = append(loads, load)
 		}
 	}
-	fleettest.Await(t, time.Minute, "there were users everywhere", func() error {
+	fleettest.Await(t, fleettest.Finally, "there were users everywhere", func() error {
 		for _, l := range loads {
 			if n := l.Tally().Total(); n < 50 {
 				return fmt.Errorf("only %d requests", n)
@@ -68,7 +68,7 @@ func TestGuardGoesByWhatUsersSee(t *testing.T) {
 	f.Release(t, "both", fails)
 	f.Release(t, "fine", fine)
 	f.Must(t, "update", f.Project, "-c", "worse", "-c", "both", "-c", "fine")
-	fleettest.Await(t, 90*time.Second, "all three rollouts end", func() error {
+	fleettest.Await(t, fleettest.Finally, "all three rollouts end", func() error {
 		for name, v := range f.State(t).Components {
 			if r := v.Record(); r.Status != component.RolloutDone || name == "worse" && v.Desired.Source == 0 {
 				return fmt.Errorf("%s: %+v", name, r)
@@ -93,7 +93,7 @@ func TestGuardGoesByWhatUsersSee(t *testing.T) {
 				changed[d.Host] = true
 			}
 		}
-		fleettest.Await(t, 30*time.Second, "users are well again on "+d.Host, func() error {
+		fleettest.Await(t, fleettest.Finally, "users are well again on "+d.Host, func() error {
 			return fleettest.PageAt(d.URL(f.Port, "/healthz"))(t.Context())
 		})
 	}

@@ -9,7 +9,7 @@ import (
 // A Component is how one component of a project stands, in one word.
 type Component struct {
 	Name       string `json:"component"`
-	Status     string `json:"status" doc:"ready, updating, updatefail, pullfail, predeployfail, skipped, aborted, stopped, killed or unknown"`
+	Status     string `json:"status" doc:"ready, updating, updatefail, pullfail, predeployfail, guardfail, skipped, aborted, stopped, killed or unknown"`
 	ImageID    string `json:"imageid"`
 	Image      string `json:"image,omitempty"`
 	Generation int64  `json:"generation,omitempty"`
