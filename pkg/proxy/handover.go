@@ -147,7 +147,7 @@ func (p *Proxy) movable(carried carry.Guest) bool {
 func (p *Proxy) survivorOf(f carry.Frozen) survivor {
 	g := f.Guest.(*guest)
 	c := survivor{
-		Listener: g.quota.name, Client: g.client, Bounds: *g.bounds, Active: g.active.Load(),
+		Listener: g.quota.name, Client: g.client, Bounds: *g.bounds, Active: g.lastActive(),
 		Sent: g.sent.Load(), Received: g.received.Load(), Ended: f.Ended, Passed: f.Passed,
 		Doomed: f.Doomed, Prefaced: f.Prefaced, Up: len(f.Pending[carry.Up]), Down: len(f.Pending[carry.Down]),
 		fds: f.FDs, pending: f.Pending,
@@ -251,7 +251,7 @@ func (p *Proxy) frozen(c survivor) carry.Frozen {
 	g.quota.take(&b, c.Client.Addr())
 	g.sent.Store(c.Sent)
 	g.received.Store(c.Received)
-	g.active.Store(c.Active)
+	g.activeAt(c.Active)
 	return carry.Frozen{
 		Guest: g, FDs: c.fds, Pending: c.pending, Ended: c.Ended, Passed: c.Passed, Doomed: c.Doomed, Prefaced: c.Prefaced,
 	}

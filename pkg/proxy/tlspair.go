@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
-	"time"
 
 	"github.com/gantryd/gantryd/pkg/proxy/internal/carry"
 )
@@ -60,7 +59,7 @@ func (r *tlsPair) copy(dst io.Writer, src io.Reader, way carry.Way) error {
 			if _, err := dst.Write(buf[:n]); err != nil {
 				return err
 			}
-			r.keeper.Carried(way, int64(n), time.Now().UnixNano())
+			r.keeper.Carried(way, int64(n), carry.Now())
 		}
 		switch {
 		case errors.Is(err, io.EOF):

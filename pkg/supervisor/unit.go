@@ -92,10 +92,13 @@ func newUnit(name string, rec component.Record, now time.Time) *unit {
 		rec.Containers = make(map[string]component.ContainerRecord)
 	}
 	for id, c := range rec.Containers {
-		if c.Stage == component.Starting {
-			c.StageSince = now // its ready checks begin anew
-			rec.Containers[id] = c
+		if c.Stage == component.Starting || c.StageSince.After(now) {
+			c.StageSince = now // its ready checks begin anew; and nothing began in the future: the clock was set back
 		}
+		if c.DrainingSince.After(now) {
+			c.DrainingSince = now
+		}
+		rec.Containers[id] = c
 	}
 	return &unit{name: name, rec: rec, live: make(map[string]*live)}
 }

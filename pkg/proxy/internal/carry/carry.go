@@ -122,7 +122,7 @@ type Guest interface {
 	Missed(err error) (pause time.Duration)
 	// Opened notes that the target is connected; false: reset both.
 	Opened() bool
-	// Carried counts bytes that were handed on. now is in Unix nanoseconds.
+	// Carried counts bytes that were handed on. now is that of Now.
 	Carried(w Way, bytes int64, now int64)
 	// Broke notes that the target broke an open connection off: it reset it, or takes nothing any more. It may be said
 	// more than once.

@@ -66,7 +66,7 @@ func (l *loop) sendFirst(p *pair) (connected bool, err error) {
 	n, err := send(int(p.ends[server].fd), b, 0)
 	l.keep(p, carry.Up, b, n)
 	if n > 0 {
-		p.guest.Carried(carry.Up, int64(n), l.wall)
+		p.guest.Carried(carry.Up, int64(n), l.even)
 	}
 	if wouldBlock(err) {
 		return false, nil

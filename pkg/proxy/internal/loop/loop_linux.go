@@ -53,7 +53,7 @@ type loop struct {
 	ended bool      // guarded by mu: nobody reads the inbox any more
 
 	now    int64 // time of this turn, since start
-	wall   int64 // the same in Unix nanoseconds
+	even   int64 // the same, as carry.Now has it
 	slab   slab
 	timers timers
 	grow   int64    // when to look for pairs that have lasted; 0: there are no young ones
@@ -232,8 +232,7 @@ func (*loop) batch() {
 }
 
 func (l *loop) readClock() {
-	t := time.Now()
-	l.now, l.wall = int64(t.Sub(l.start)), t.UnixNano()
+	l.now, l.even = int64(time.Since(l.start)), carry.Now()
 }
 
 // patience is how many milliseconds to wait for an event; -1 is for ever.

@@ -100,7 +100,7 @@ func (l *loop) copyOnce(p *pair, w carry.Way) {
 // wrote deals with the outcome of a write of b.
 func (l *loop) wrote(p *pair, w carry.Way, b []byte, n int, err error) {
 	if n > 0 {
-		p.guest.Carried(w, int64(n), l.wall)
+		p.guest.Carried(w, int64(n), l.even)
 	}
 	if err != nil && !wouldBlock(err) {
 		l.refused(p, w)
@@ -128,7 +128,7 @@ func (l *loop) flush(p *pair, w carry.Way) bool {
 		src.wait.off += n
 	}
 	if n > 0 {
-		p.guest.Carried(w, int64(n), l.wall)
+		p.guest.Carried(w, int64(n), l.even)
 	}
 	if err != nil && !wouldBlock(err) {
 		l.refused(p, w)

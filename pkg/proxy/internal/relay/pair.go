@@ -142,7 +142,7 @@ func (r *Pair) catchUp(dst *net.TCPConn, way carry.Way) outcome {
 		if _, err := dst.Write(b); err != nil {
 			return dstBroke
 		}
-		r.keeper.Carried(way, int64(len(b)), time.Now().UnixNano())
+		r.keeper.Carried(way, int64(len(b)), carry.Now())
 	}
 	if r.over[way] || r.told[way] {
 		return srcEnded // to say so twice does no harm
@@ -181,7 +181,7 @@ func (r *Pair) copy(dst, src *net.TCPConn, raw syscall.RawConn, way carry.Way) o
 		if err != nil {
 			return dstBroke
 		}
-		r.keeper.Carried(way, int64(n), time.Now().UnixNano())
+		r.keeper.Carried(way, int64(n), carry.Now())
 	}
 }
 
