@@ -27,6 +27,7 @@ const (
 	mourned                     // an operator forgets a host that is gone for good
 	settled                     // the same hosts have run for long enough
 	watched                     // the guard has watched the release for long enough
+	takenBack                   // another component of the same release brings all of it back
 	revert                      // a host that sees the rollout halted brings the last good release back
 	// Faults:.
 	crash  // a container exits
@@ -44,6 +45,7 @@ const (
 	botch  // a pre-deploy task fails
 	linger // a pre-deploy task runs too long
 	vanish // a host is gone for good
+	early  // the daemon of a host starts anew, before the store answers
 	reboot // the engine of a host starts anew, which ends all containers
 	trip   // users fare worse with the new release: the guard halts the rollout
 	numKinds
@@ -51,7 +53,7 @@ const (
 
 var kindNames = [numKinds]string{
 	"step", "look", "command", "ready", "healthy", "time passes", "drained", "ended", "back-off over", "pulled", "record done", "daemon starts",
-	"store back", "lease expires", "is back", "first component ends", "follows", "task ends", "is forgotten", "hosts stay", "watch ends", "rolls back", "crash", "unhealthy", "too slow", "pull fails", "daemon dies", "memory lost", "store away", "lease lapses", "rots", "hears no answer to", "link changes", "too late", "task fails", "task lingers", "is gone", "engine restarts", "guard trips",
+	"store back", "lease expires", "is back", "first component ends", "follows", "task ends", "is forgotten", "hosts stay", "watch ends", "is taken back with the first component", "rolls back", "crash", "unhealthy", "too slow", "pull fails", "daemon dies", "memory lost", "store away", "lease lapses", "rots", "hears no answer to", "link changes", "too late", "task fails", "task lingers", "is gone", "daemon starts without the store", "engine restarts", "guard trips",
 }
 
 // An event is one thing that happens; host and cont count from 0.
@@ -205,7 +207,7 @@ func (m *model) strike(w *world, k eventKind, es []event) []event {
 	for h := range uint8(m.hosts) {
 		x := &w.Hosts[h]
 		switch k {
-		case die, forget, vanish:
+		case die, forget, vanish, early:
 			if x.Up {
 				es = append(es, event{k, h, 0})
 			}
@@ -340,6 +342,8 @@ func (m *model) happen(w world, e event) (world, error) {
 		m.look(&w, h)
 	case firstEnds:
 		w.Store.First = recordStatus(e.cont)
+	case takenBack:
+		m.takesBack(&w)
 	case follow:
 		r, _ := m.followed(&w)
 		w.write(r)
@@ -414,6 +418,9 @@ func (m *model) daemon(w *world, h int, k eventKind) {
 	case die, vanish:
 		m.die(w, h)
 		x.Gone = k == vanish
+	case early:
+		m.die(w, h)
+		x.Up, x.Reach, x.Lost = true, false, false
 	case heal:
 		x.Reach = true
 	case cutOff:

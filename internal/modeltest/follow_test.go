@@ -22,7 +22,18 @@ func (m *model) firstEvents(w *world, es []event) []event {
 	if _, ok := m.followed(w); ok {
 		es = append(es, event{kind: follow})
 	}
+	if m.together && w.Store.First == halted && w.Store.Desired.Release == 2 && !w.Store.Desired.Back {
+		es = append(es, event{kind: takenBack})
+	}
 	return es
+}
+
+// takesBack is the rollback that a host writes for all components of a release, because the first one failed.
+// Whatever this one has come to, it goes back as well.
+func (m *model) takesBack(w *world) {
+	w.Back |= 1 << w.Store.Desired.Generation
+	w.asks(isReady, 1)
+	w.Store.Desired.Back, w.Store.First = true, 0
 }
 
 // followed is the record that some host writes because of the component that comes first.
@@ -57,6 +68,19 @@ var followings = []scenario{
 	{name: "comes second, with a task", hosts: 2, slots: 1, follows: true, prepares: true, prompt: true, script: []command{update(2)}, faults: 1, kinds: []eventKind{die, botch}},
 }
 
+// togethers are the scenarios of a component that is one release with another one.
+var togethers = []scenario{
+	{name: "one release, the other fails", hosts: 2, slots: 1, follows: true, together: true, goesBack: true, prompt: true, script: []command{update(2)}, faults: 1, kinds: allFaults},
+	{name: "one release, both fail", hosts: 2, slots: 1, follows: true, together: true, goesBack: true, traits: bad2, prompt: true, script: []command{update(2)}, faults: 1, kinds: hostFaults},
+	{name: "one release, then another one", hosts: 2, slots: 1, follows: true, together: true, goesBack: true, prompt: true, script: []command{update(2), update(3)}, faults: 1, kinds: []eventKind{die}, long: true},
+}
+
+func TestReleasesOfSeveralKeepTheirPromises(t *testing.T) {
+	for _, s := range togethers {
+		t.Run(s.name, func(t *testing.T) { explore(t, s) })
+	}
+}
+
 func TestWhatFollowsKeepsItsPromises(t *testing.T) {
 	for _, s := range followings {
 		t.Run(s.name, func(t *testing.T) { explore(t, s) })
@@ -65,12 +89,15 @@ func TestWhatFollowsKeepsItsPromises(t *testing.T) {
 
 // TestExplorerFindsPlantedOrderFaults shows that each guard of the order is needed.
 func TestExplorerFindsPlantedOrderFaults(t *testing.T) {
+	second := scenario{hosts: 2, slots: 1, follows: true, script: []command{update(2)}}
+	oneOfTwo := scenario{hosts: 2, slots: 1, follows: true, together: true, goesBack: true, traits: bad2, script: []command{update(2)}}
 	tests := []struct {
 		name  string
+		in    scenario
 		plant func(*model)
 		want  string
 	}{
-		{"does not wait for what comes first", func(m *model) {
+		{"does not wait for what comes first", second, func(m *model) {
 			m.plant = func(s situation, mv move) move {
 				if s.hold && mv.verb == component.Wait && mv.cont < 0 {
 					return move{verb: component.AwaitTurn, cont: -1}
@@ -78,11 +105,12 @@ func TestExplorerFindsPlantedOrderFaults(t *testing.T) {
 				return mv
 			}
 		}, "(P10)"},
-		{"nobody says that it may begin", func(m *model) { m.mute = follow }, "neither done nor halted"},
+		{"nobody says that it may begin", second, func(m *model) { m.mute = follow }, "neither done nor halted"},
+		{"rolls back what was taken back with the first component", oneOfTwo, func(m *model) { m.careless = true }, "(P7)"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			x := newExplorer(scenario{hosts: 2, slots: 1, follows: true, script: []command{update(2)}})
+			x := newExplorer(tt.in)
 			tt.plant(x.model)
 			if err := x.run(); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("found %v, want %q", err, tt.want)

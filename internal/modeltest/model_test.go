@@ -44,6 +44,7 @@ type scenario struct {
 	goesOn   bool // the others do not wait for a lost host
 	follows  bool // v2 comes after another component
 	guarded  bool // users of both releases are watched
+	together bool // it is one release with that component: they go back as one
 	prepares bool // v2 and v3 have a pre-deploy task, which succeeds unless the release is broken
 
 	unmourned bool // nobody forgets hosts that are gone for good

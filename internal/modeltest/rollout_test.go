@@ -303,6 +303,9 @@ func (m *model) goBack(w *world, h int) error {
 	w.Back |= 1 << g
 	w.asks(isReady, s.Good)
 	s.Desired.Back = true
+	if m.together {
+		s.First = 0 // it goes back with this one
+	}
 	return nil
 }
 

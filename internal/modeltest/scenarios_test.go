@@ -36,6 +36,8 @@ var scenarios = []scenario{
 	{name: "update that sickens, then a good one", hosts: 2, slots: 1, traits: sick2, script: []command{update(2), update(3)}, faults: 1, kinds: hostFaults, long: true},
 	{name: "update that dies in bake", hosts: 2, slots: 1, traits: dying2, script: []command{update(2)}, faults: 2, kinds: allFaults, long: true},
 	{name: "update and back", hosts: 2, slots: 1, script: []command{update(2), update(1)}, faults: 1, kinds: allFaults, long: true},
+	{name: "daemons start before the store answers", hosts: 2, slots: 1, script: []command{update(2)}, faults: 2, kinds: []eventKind{early, lapse, crash}},
+	{name: "daemons start before the store answers, bad update", hosts: 2, slots: 1, traits: bad2, script: []command{update(2)}, faults: 1, kinds: []eventKind{early}},
 	{name: "first release", hosts: 2, slots: 1, fresh: true, script: []command{update(1)}, faults: 2, kinds: allFaults},
 	{name: "first release is bad", hosts: 2, slots: 1, fresh: true, traits: [maxReleases]trait{bad}, script: []command{update(1), update(2)}, faults: 1, kinds: allFaults},
 	{name: "stop and start", hosts: 2, slots: 1, script: []command{stop, update(1)}, faults: 1, kinds: allFaults},
