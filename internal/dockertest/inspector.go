@@ -88,6 +88,17 @@ func (i *Inspector) Untag(t testing.TB, ref string) {
 	}
 }
 
+// RemoveImage removes an image that no container uses, by whatever names it has; it may be gone already.
+func (i *Inspector) RemoveImage(t testing.TB, imageID string) {
+	t.Helper()
+	ctx, cancel := bounded(t)
+	defer cancel()
+	_, err := i.cli.ImageRemove(ctx, imageID, image.RemoveOptions{Force: true, PruneChildren: true})
+	if err != nil && !errdefs.IsNotFound(err) {
+		t.Fatalf("remove image %s: %v", imageID, err)
+	}
+}
+
 // Containers are those that have all the labels, each "name=value", oldest first. One that goes
 // away meanwhile is not among them.
 func (i *Inspector) Containers(t testing.TB, labels ...string) []Container {

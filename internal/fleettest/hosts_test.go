@@ -182,11 +182,17 @@ func TestHostKilledInItsTurnHandsItOn(t *testing.T) {
 // serves returns an error unless the host has proven the wanted generation and has n containers that run.
 func serves(t *testing.T, f *fleettest.Fleet, host string, n int) error {
 	t.Helper()
-	v := f.State(t).Components["web"]
+	return servesA(t, f, "web", host, n)
+}
+
+// servesA is serves of any component.
+func servesA(t *testing.T, f *fleettest.Fleet, name, host string, n int) error {
+	t.Helper()
+	v := f.State(t).Components[name]
 	if st := v.Hosts[host]; st.Generation != v.Desired.Generation || st.Step != component.StepServing {
 		return fmt.Errorf("it is %s (%s) at generation %d, want %d", st.Step, st.Detail, st.Generation, v.Desired.Generation)
 	}
-	if got := len(f.Running(t, host, "web")); got != n {
+	if got := len(f.Running(t, host, name)); got != n {
 		return fmt.Errorf("%d containers run, want %d", got, n)
 	}
 	return nil
