@@ -4,6 +4,7 @@ import (
 	"io"
 	"log"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -22,6 +23,9 @@ import (
 type Fault struct {
 	Manifests int           // status of every request for a manifest, such as 404 or 429
 	CutLayers int           // how many answers with a layer end in the middle
+	Down      bool          // every connection is closed without an answer
+	Hold      bool          // no answer until the fault is another one
+	Spares    string        // the address of a client that finds no fault
 	Stall     bool          // layers stop in the middle and never go on
 	Delay     time.Duration // before every answer
 	User      string        // credentials asked for (Basic); none when empty
@@ -38,6 +42,7 @@ type Registry struct {
 
 	mu        sync.Mutex
 	fault     Fault
+	change    chan struct{} // closed when the fault is another one
 	manifests int
 	layers    int
 }
@@ -45,11 +50,23 @@ type Registry struct {
 // StartRegistry starts an empty registry. It stops when the test ends.
 func StartRegistry(t testing.TB) *Registry {
 	t.Helper()
+	return StartRegistryAt(t, "127.0.0.1")
+}
+
+// StartRegistryAt is StartRegistry at an address of this machine, for Engines that have a loopback interface of
+// their own.
+func StartRegistryAt(t testing.TB, ip string) *Registry {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", net.JoinHostPort(ip, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := &Registry{
 		store: registry.New(registry.Logger(log.New(io.Discard, "", 0))),
-		stop:  make(chan struct{}),
+		stop:  make(chan struct{}), change: make(chan struct{}),
 	}
-	srv := httptest.NewServer(r)
+	srv := &httptest.Server{Listener: l, Config: &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}}
+	srv.Start()
 	r.Host = strings.TrimPrefix(srv.URL, "http://")
 	t.Cleanup(srv.Close)
 	t.Cleanup(func() { close(r.stop) })
@@ -61,6 +78,8 @@ func (r *Registry) SetFault(f Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.fault = f
+	close(r.change)
+	r.change = make(chan struct{})
 }
 
 // Counts are the requests for manifests and for layers or configs so far, pushes not counted.
@@ -108,7 +127,10 @@ func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	manifest := strings.Contains(req.URL.Path, "/manifests/")
 	layer := strings.Contains(req.URL.Path, "/blobs/") && req.Method == http.MethodGet
-	f, cut := r.count(manifest, layer)
+	f, cut := r.count(req, manifest, layer)
+	if f.Down {
+		panic(http.ErrAbortHandler) // the server's way to break a connection
+	}
 	if f.Delay > 0 {
 		r.pause(req, f.Delay)
 	}
@@ -129,18 +151,34 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 // count notes the request and tells how to misbehave.
-func (r *Registry) count(manifest, layer bool) (f Fault, cut bool) {
+func (r *Registry) count(req *http.Request, manifest, layer bool) (f Fault, cut bool) {
+	ip, _, _ := net.SplitHostPort(req.RemoteAddr)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for r.fault.Hold && ip != r.fault.Spares && req.Context().Err() == nil {
+		change := r.change
+		r.mu.Unlock()
+		select {
+		case <-change:
+		case <-req.Context().Done():
+		case <-r.stop:
+			r.mu.Lock()
+			return Fault{Down: true}, false
+		}
+		r.mu.Lock()
+	}
 	if manifest {
 		r.manifests++
 	}
 	if layer {
 		r.layers++
-		if r.fault.CutLayers > 0 {
+		if r.fault.CutLayers > 0 && ip != r.fault.Spares {
 			r.fault.CutLayers--
 			cut = true
 		}
+	}
+	if ip == r.fault.Spares {
+		return Fault{}, false
 	}
 	return r.fault, cut
 }

@@ -25,6 +25,7 @@ type Engine struct {
 
 	dir       string
 	namespace string
+	outer     string // the interface of the test's namespace that leads there
 }
 
 // EngineOptions are settings of an Engine.
@@ -53,7 +54,9 @@ func StartEngine(t testing.TB, o EngineOptions) *Engine {
 	})
 	e := &Engine{dir: dir, Host: "unix://" + filepath.Join(dir, "docker.sock")}
 	e.addNamespace(t)
-	e.configure(t, map[string]any{"live-restore": o.LiveRestore, "storage-driver": shared.Storage(t)})
+	e.configure(t, map[string]any{
+		"live-restore": o.LiveRestore, "storage-driver": shared.Storage(t), "insecure-registries": []string{testNetworks},
+	})
 	e.Process = newProcess(t, "dockerd", append(e.inside(), "dockerd", "--host", e.Host, "--data-root", filepath.Join(dir, "data"),
 		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "--config-file", filepath.Join(dir, "daemon.json"),
 		"--iptables=false", "--ip-masq=false"), nil, "API listen on")
@@ -86,15 +89,19 @@ func impossible() string {
 	return ""
 }
 
-// addNamespace makes the network namespace and joins it to the test's by a pair of interfaces.
+// testNetworks is the range for tests between networks.
+const testNetworks = "198.18.0.0/15"
+
+// addNamespace makes the network namespace and joins it to the test's by a pair of interfaces, through which it
+// reaches what has an address there.
 func (e *Engine) addNamespace(t testing.TB) {
 	t.Helper()
 	n := rand.N(1 << 13)
 	e.namespace = fmt.Sprintf("gfl%d", n)
-	net := fmt.Sprintf("198.18.%d.", n>>6) // the range for tests between networks
+	net := fmt.Sprintf("198.18.%d.", n>>6)
 	here, there := fmt.Sprint(net, 4*(n&63)+1), fmt.Sprint(net, 4*(n&63)+2)
 	outer, inner := e.namespace+"a", e.namespace+"b"
-	e.IP = there
+	e.IP, e.outer = there, outer
 	run := func(argv ...string) {
 		t.Helper()
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
@@ -112,7 +119,10 @@ func (e *Engine) addNamespace(t testing.TB) {
 	run("ip", "address", "add", here+"/30", "dev", outer)
 	run("ip", "link", "set", outer, "up")
 	for _, args := range [][]string{
-		{"link", "set", "lo", "up"}, {"address", "add", there + "/30", "dev", inner}, {"link", "set", inner, "up"},
+		{"link", "set", "lo", "up"},
+		{"address", "add", there + "/30", "dev", inner},
+		{"link", "set", inner, "up"},
+		{"route", "add", "default", "via", here},
 	} {
 		run(slices.Concat(e.inside(), []string{"ip"}, args)...)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -36,6 +37,8 @@ type Fleet struct {
 	size   int // of etcd's cluster
 	hosts  int
 	names  map[string]bool // of images
+	across []*Engine       // one for each host; none: all hosts are on Docker
+	on     map[string]*Engine
 }
 
 // An Option changes what New makes.
@@ -64,9 +67,13 @@ func New(t testing.TB, options ...Option) *Fleet {
 		prefix: fmt.Sprintf("127.%d.%d.", 16+rand.N(200), rand.N(250)),
 		Port:   10000 + 10*rand.N(900), // below the ports of links and those of outgoing connections
 		names:  map[string]bool{},
+		on:     map[string]*Engine{},
 	}
 	for _, o := range options {
 		o(f)
+	}
+	if len(f.across) > 0 {
+		f.etcd = net.JoinHostPort(f.addAddress(t), "2379")
 	}
 	if f.Docker == nil {
 		f.Project = dockertest.Project(t)
@@ -158,12 +165,18 @@ func (f *Fleet) Daemon(t testing.TB, host string, args ...string) *Daemon {
 	t.Helper()
 	f.hosts++
 	d := &Daemon{Host: host, IP: f.prefix + strconv.Itoa(f.hosts), DataDir: filepath.Join(t.TempDir(), host)}
-	if f.inside != nil {
+	inside, env := f.inside, f.env
+	switch {
+	case len(f.across) > 0:
+		e := f.across[f.hosts-1]
+		f.on[host], d.IP = e, e.IP
+		inside, env = e.inside(), append(slices.Clone(f.env), "DOCKER_HOST="+e.Host)
+	case inside != nil:
 		d.IP, _, _ = net.SplitHostPort(f.etcd)
 	}
-	argv := append(f.command(t), "run", f.Project, "--host", host, "--bind", d.IP, "--data-dir", d.DataDir,
+	argv := append(slices.Clone(inside), Binary(t, "gantryd"), "run", f.Project, "--host", host, "--bind", d.IP, "--data-dir", d.DataDir,
 		"--endpoints", f.etcd, "--lease-ttl", LeaseTTL.String())
-	d.Process = newProcess(t, "daemon-"+host, append(argv, args...), f.env, "Gantryd running")
+	d.Process = newProcess(t, "daemon-"+host, append(argv, args...), env, "Gantryd running")
 	return d
 }
 
@@ -219,13 +232,15 @@ func (f *Fleet) Configure(t testing.TB, specs ...component.Spec) {
 // Release makes the variant the image that the next update of the component rolls out.
 func (f *Fleet) Release(t testing.TB, name string, v dockertest.Variant) (imageID string) {
 	t.Helper()
-	_, imageID = f.Docker.Image(t, v)
 	ref := f.Repo(name) + ":latest"
-	f.Docker.Tag(t, imageID, ref)
-	if !f.names[ref] {
-		f.names[ref] = true
-		t.Cleanup(func() { f.Docker.Untag(t, ref) })
+	for _, docker := range f.dockers("") {
+		_, imageID = docker.Image(t, v)
+		docker.Tag(t, imageID, ref)
+		if !f.names[ref] {
+			t.Cleanup(func() { docker.Untag(t, ref) })
+		}
 	}
+	f.names[ref] = true
 	return imageID
 }
 
@@ -277,7 +292,26 @@ func (f *Fleet) Containers(t testing.TB, host, name string) []dockertest.Contain
 	if host != "" {
 		labels = append(labels, "dev.gantryd.host="+host)
 	}
-	return f.Docker.Containers(t, labels...)
+	var out []dockertest.Container
+	for _, docker := range f.dockers(host) {
+		out = append(out, docker.Containers(t, labels...)...)
+	}
+	return out
+}
+
+// dockers are the Engines of a host; of all hosts when host is empty.
+func (f *Fleet) dockers(host string) []*dockertest.Inspector {
+	if e, ok := f.on[host]; ok {
+		return []*dockertest.Inspector{e.Docker}
+	}
+	if len(f.across) == 0 {
+		return []*dockertest.Inspector{f.Docker}
+	}
+	out := make([]*dockertest.Inspector, len(f.across))
+	for i, e := range f.across {
+		out[i] = e.Docker
+	}
+	return out
 }
 
 // Running are the containers whose process runs.
