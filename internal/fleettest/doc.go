@@ -20,7 +20,8 @@
 // the processes' logs are printed. A data race or a panic in a process fails the test.
 //
 // A test that needs an Engine of its own, to restart it, takes StartEngine, which needs root and
-// network namespaces. It is skipped with its reason otherwise, unless GANTRYD_REQUIRE lists fleet.
+// network namespaces. It is skipped with its reason otherwise, unless GANTRYD_REQUIRE lists fleet. With Across each
+// host of a fleet is on an Engine of its own, which PowerOff takes away with all that runs beside it.
 //
 // With -short the tests of this package do a tenth of their rounds.
 //
