@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -159,7 +160,11 @@ func resolve(ctx context.Context, w *work, in *update) (operator.Update, []opera
 		when = "missing"
 	}
 	rs, same, err := operator.Resolve(ctx, p, u, asker(ctx), func(ctx context.Context, ref string) (component.Image, string, error) {
-		return w.images(ctx, ref, when)
+		img, id, err := w.images(ctx, ref, when)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, component.ErrEngineUnreachable) {
+			err = problem(http.StatusConflict, "%s", err) // who asks can do something about it
+		}
+		return img, id, err
 	})
 	return u, rs, same, err
 }
