@@ -59,7 +59,7 @@ func (s *Server) follow(ctx context.Context, in *following) (*huma.StreamRespons
 	if _, err := operator.Read(ctx, w.etcd, in.Project); err != nil {
 		return nil, err
 	}
-	return &huma.StreamResponse{Body: func(hc huma.Context) {
+	return &huma.StreamResponse{Body: func(hc huma.Context) { //nolint:contextcheck // it takes the same one out of the request
 		r, rw := unwrap(hc)
 		select {
 		case s.streams <- struct{}{}:

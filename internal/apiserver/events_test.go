@@ -43,7 +43,7 @@ func (r *rig) listen(token, lastID, query string) *reader {
 	if lastID != "" {
 		req.Header.Set("Last-Event-ID", lastID)
 	}
-	resp, err := client.Do(req)
+	resp, err := client.Do(req) //nolint:bodyclose // the reader closes it
 	if err != nil {
 		r.t.Fatal(err)
 	}

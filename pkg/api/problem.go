@@ -3,7 +3,7 @@ package api
 import "fmt"
 
 // A Problem is an answer that is an error, as RFC 9457 has it. Code is stable, the other words are for people.
-type Problem struct {
+type Problem struct { //nolint:errname // RFC 9457 calls it so
 	Type      string    `json:"type,omitempty" doc:"always about:blank: the code tells problems apart"`
 	Title     string    `json:"title"`
 	Status    int       `json:"status"`
