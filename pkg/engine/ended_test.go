@@ -96,7 +96,7 @@ func TestContainerThatCannotBeInspectedHidesNoOther(t *testing.T) {
 	dial := dockertest.Engine(t).Dialer()
 	way := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
 	t.Cleanup(way.CloseIdleConnections)
-	proxy := &httputil.ReverseProxy{Transport: way, Director: func(r *http.Request) { r.URL.Scheme, r.URL.Host = "http", "docker" }}
+	proxy := &httputil.ReverseProxy{Transport: way, Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", "docker" }}
 	var broken atomic.Value
 	broken.Store("none")
 	e := newEngine(t, dockertest.Project(t), fakeEngine(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
