@@ -11,7 +11,7 @@ import (
 // die ends the daemon of host h: what it knew only by itself is gone, its turn is nobody's.
 func (m *model) die(w *world, h int) {
 	x := &w.Hosts[h]
-	x.Up, x.Changing, x.Lost = false, false, x.Lost || x.Changing
+	x.Up, x.Changing, x.Lost = false, false, (x.Lost || x.Changing) && !w.Store.Drained.has(h)
 	x.Task.Busy = false
 	x.View.Record, x.View.Turns, x.View.Marks = record{}, [maxSlots]turn{}, 0
 	for i := range x.Conts {
@@ -257,11 +257,11 @@ func (m *model) verify(w *world) error {
 		return nil // nobody is left to do anything
 	}
 	awaited := m.awaited(w)
-	if lost := w.gone() &^ awaited; lost != 0 {
+	if lost := w.gone() &^ awaited &^ s.Drained; lost != 0 {
 		return fmt.Errorf("hosts %v count as lost for ever", lost.names())
 	}
 	current := r.Generation == d.Generation
-	stopped := m.waits(w) || current && (r.Status == halted || r.Status == progressing && (r.Paused || awaited != 0 || m.awaitsWord(w)))
+	stopped := m.waits(w) || rollout.AllDrained("web", m.published(w)) || current && (r.Status == halted || r.Status == progressing && (r.Paused || awaited != 0 || m.awaitsWord(w)))
 	if !stopped && d.Status == isReady && (!current || r.Status != done) {
 		return fmt.Errorf("rollout is neither done nor halted")
 	}
@@ -274,7 +274,7 @@ func (m *model) verify(w *world) error {
 	for i := range m.hosts {
 		h := &w.Hosts[i]
 		want := h.Proven
-		stopped := stopped || current && r.Failed.has(i)
+		stopped := stopped || current && r.Failed.has(i) || s.Drained.has(i)
 		if h.Gone || stopped && (!h.Served || m.traitOf(w, want) != good) || d.Status == 0 {
 			continue
 		}
@@ -294,7 +294,7 @@ func (m *model) verify(w *world) error {
 // awaited are hosts that are gone for good and that nobody forgets.
 func (m *model) awaited(w *world) (s hostSet) {
 	for i := range m.hosts {
-		if m.unmourned && w.Hosts[i].Gone {
+		if m.unmourned && w.Hosts[i].Gone && !w.Store.Drained.has(i) {
 			s = s.with(i)
 		}
 	}

@@ -80,6 +80,9 @@ func (m *model) tell(w world, e event) string {
 		if c.word != 0 {
 			s = "operator: " + wordNames[c.word]
 		}
+		if c.word == drainHost {
+			s += " " + hostName(int(e.host))
+		}
 	case getReady, getHealthy, grow, drained, ended, crash, sicken, slow:
 		s += fmt.Sprintf(": c%d", e.cont+1)
 	case rot, pulled, noPull:
@@ -93,6 +96,9 @@ func (m *model) events(w *world) []event {
 	var es []event
 	if int(w.Script) < len(m.script) {
 		es = append(es, event{kind: order})
+		for h := 1; h < m.hosts && m.script[w.Script].word == drainHost; h++ {
+			es = append(es, event{kind: order, host: uint8(h)})
+		}
 	}
 	if m.judge(w).now != (record{}) {
 		es = append(es, event{kind: finish})
@@ -320,7 +326,7 @@ func (m *model) happen(w world, e event) (world, error) {
 		cmd := m.script[w.Script]
 		w.Script++
 		if cmd.word != 0 {
-			m.says(&w, cmd.word)
+			m.says(&w, cmd.word, h)
 		} else {
 			w.asks(cmd.status, cmd.release)
 		}

@@ -16,7 +16,7 @@ func (m *model) key(w *world) uint64 {
 		lease     bool
 		published published
 		mine      [maxSlots]bool
-		sets      [4]bool // whether it is in the sets of the store
+		sets      [5]bool // whether it is in the sets of the store
 	}
 	var (
 		order [maxHosts]int
@@ -29,9 +29,9 @@ func (m *model) key(w *world) uint64 {
 			l.host.View.Turns[j].Host = relation(l.host.View.Turns[j].Host, i)
 		}
 		r := &w.Store.Record
-		l.sets = [...]bool{r.Canaries.has(i), r.Failed.has(i), w.Store.Marks.has(i), w.Began.has(i)}
+		l.sets = [...]bool{r.Canaries.has(i), r.Failed.has(i), w.Store.Marks.has(i), w.Began.has(i), w.Store.Drained.has(i)}
 		v := &l.host.View
-		v.Record.Canaries, v.Record.Failed, v.Marks = v.Record.Canaries.seenBy(i), v.Record.Failed.seenBy(i), v.Marks.seenBy(i)
+		v.Record.Canaries, v.Record.Failed, v.Marks, v.Drained = v.Record.Canaries.seenBy(i), v.Record.Failed.seenBy(i), v.Marks.seenBy(i), v.Drained.seenBy(i)
 		order[i], looks[i] = i, maphash.Comparable(m.seed, l)
 	}
 	slices.SortFunc(order[:m.hosts], func(a, b int) int {
@@ -87,7 +87,7 @@ func reordered(w *world, order []int) world {
 		return out
 	}
 	renameSets := func(v *view) {
-		v.Record.Canaries, v.Record.Failed, v.Marks = renumber(v.Record.Canaries), renumber(v.Record.Failed), renumber(v.Marks)
+		v.Record.Canaries, v.Record.Failed, v.Marks, v.Drained = renumber(v.Record.Canaries), renumber(v.Record.Failed), renumber(v.Marks), renumber(v.Drained)
 	}
 	rename(&out.Store.Turns)
 	renameSets(&out.Store.view)

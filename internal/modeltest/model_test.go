@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gantryd/gantryd/pkg/component"
+	"github.com/gantryd/gantryd/pkg/rollout"
 )
 
 // A trait is how the containers of a release behave.
@@ -81,6 +82,8 @@ type model struct {
 	blaming   bool                       // hosts do not see that the engine ended a container
 	impatient bool                       // hosts take a turn for the task beside others
 	early     bool                       // hosts say that they are back while they run a task
+	clinging  bool                       // hosts wait for a drained one, as it does for its turns
+	stale     bool                       // a drained host takes turns
 }
 
 // A standing is all that decides how a rollout ends.
@@ -90,6 +93,7 @@ type standing struct {
 	leases    [maxHosts]bool
 	published [maxHosts]published
 	lost      hostSet
+	drained   hostSet
 	steady    bool
 }
 
@@ -104,6 +108,7 @@ type situation struct {
 	tasks bool // its turn is for the pre-deploy task only
 	alone bool // nobody else has a turn
 	waits bool // the others wait for it
+	out   bool // it is drained
 }
 
 // A move is an action of a host, with numbers for names.
@@ -229,6 +234,9 @@ func (m *model) observed(i int, h host) component.Observed {
 	if h.Recent {
 		o.Restarts.Last = now
 	}
+	if !m.stale {
+		o.Out = rollout.Out(o.Host, m.viewOf(h.View))
+	}
 	o.Awaited = m.waitedFor(i, &h)
 	o.Waits = !m.goesOn && !h.View.Desired.Back
 	if t := h.Task; t.Release != 0 {
@@ -292,14 +300,14 @@ func stateOf(h int, x *host) (component.TurnState, uint8) {
 func (m *model) decide(h int, x host) move {
 	key := situation{host: x}
 	key.state, key.gen = stateOf(h, &x)
-	key.hold, key.over = m.holds(h, &x), x.View.Record.Failed.has(h)
+	key.hold, key.over, key.out = m.holds(h, &x), x.View.Record.Failed.has(h), x.View.Drained.has(h)
 	key.mends = x.View.holds(h) >= 0 && x.View.Turns[x.View.holds(h)].Repair
 	key.tasks = x.View.holds(h) >= 0 && x.View.Turns[x.View.holds(h)].Task
 	if m.prepares {
 		key.alone, key.waits = x.View.Turns == [maxSlots]turn{}, m.waitedFor(h, &x)
 	}
 	v := &key.host.View
-	v.Turns, v.Marks, v.Record.Canaries, v.Record.Failed = [maxSlots]turn{}, 0, 0, 0
+	v.Turns, v.Marks, v.Drained, v.Record.Canaries, v.Record.Failed = [maxSlots]turn{}, 0, 0, 0, 0
 	key.host.MustServe, key.host.Changing, key.host.Lost = false, false, false
 	if mv, ok := m.memo[key]; ok {
 		return mv

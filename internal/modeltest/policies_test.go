@@ -50,6 +50,14 @@ var policies = []scenario{
 	{name: "one may fail", hosts: 3, slots: 1, pass: 1, traits: bad2, prompt: true, script: []command{update(2)}, faults: 1, kinds: []eventKind{die, lapse, crash}},
 	{name: "one fails, is passed over and tried again", hosts: 2, slots: 1, pass: 1, script: []command{update(2), says(retry)}, faults: 2, kinds: []eventKind{slow, die}},
 	{name: "all fail one by one", hosts: 2, slots: 1, pass: 2, traits: sick2, script: []command{update(2)}, faults: 1, kinds: hostFaults},
+	{name: "a host is drained", hosts: 3, slots: 1, prompt: true, script: []command{update(2), says(drainHost)}, faults: 1, kinds: []eventKind{die, crash, lapse}},
+	{name: "a host is drained and comes back", hosts: 3, slots: 1, prompt: true, script: []command{update(2), says(drainHost), says(undrain)}, faults: 1, kinds: []eventKind{die}},
+	{name: "a host is drained and comes back, late views", hosts: 2, slots: 1, script: []command{update(2), says(drainHost), says(undrain)}, faults: 1, kinds: []eventKind{die, sicken}, long: true},
+	{name: "the host with the pre-deploy task is drained", hosts: 2, slots: 1, prepares: true, prompt: true, script: []command{update(2), says(drainHost)}, faults: 1, kinds: []eventKind{die, lapse}},
+	{name: "a host is drained before a bad update", hosts: 2, slots: 1, goesBack: true, traits: bad2, script: []command{says(drainHost), update(2), says(undrain)}, faults: 1, kinds: []eventKind{die}},
+	{name: "a canary is drained", hosts: 3, slots: 1, canary: 1, prompt: true, script: []command{update(2), says(drainHost), says(promote)}, faults: 1, kinds: []eventKind{die}},
+	{name: "a drained host is gone for good", hosts: 2, slots: 1, unmourned: true, script: []command{update(2), says(drainHost)}, faults: 1, kinds: []eventKind{vanish}},
+	{name: "all hosts are drained, and back", hosts: 2, slots: 1, prompt: true, script: []command{says(drainHost), says(drainHost), update(2), says(undrain)}, faults: 1, kinds: []eventKind{die, lapse}},
 	{name: "exclusive, rolled back", hosts: 2, slots: 1, exclusive: true, goesBack: true, traits: sick2, script: []command{update(2)}, faults: 1, kinds: []eventKind{die, crash}},
 }
 
@@ -80,6 +88,10 @@ func TestExplorerFindsPlantedPolicyFaults(t *testing.T) {
 		{"takes a turn on what it saw before the canary", scenario{hosts: 2, slots: 2, canary: 1, script: []command{update(2)}}, func(m *model) { m.blind = true }, "(P6)"},
 		{"does not wait for a lost host", scenario{hosts: 2, slots: 1, script: []command{update(2)}, faults: 1, kinds: []eventKind{die}}, func(m *model) { m.reckless = true }, "(P5)"},
 		{"never says that it is back", scenario{hosts: 2, slots: 1, script: []command{update(2), update(1)}, faults: 1, kinds: []eventKind{die}}, func(m *model) { m.mute = returned }, "at rest"},
+		{"takes a turn although it is drained", scenario{hosts: 2, slots: 1, script: []command{update(2), says(drainHost)}}, func(m *model) {
+			m.plant, m.stale = ignoresHold, true
+		}, "(P11)"},
+		{"waits for a drained host", scenario{hosts: 2, slots: 1, unmourned: true, script: []command{update(2), says(drainHost)}, faults: 1, kinds: []eventKind{vanish}}, func(m *model) { m.clinging = true }, "at rest"},
 		{"nobody rolls back", scenario{hosts: 2, slots: 1, goesBack: true, traits: bad2, script: []command{update(2)}}, func(m *model) { m.mute = revert }, "nobody rolls it back"},
 		{"a watch never ends", scenario{hosts: 2, slots: 1, guarded: true, script: []command{update(2)}}, func(m *model) { m.mute = watched }, "neither done nor halted"},
 		{"nobody rolls back what the guard halted", scenario{hosts: 2, slots: 1, guarded: true, goesBack: true, script: []command{update(2)}, faults: 1, kinds: []eventKind{trip}}, func(m *model) { m.mute = revert }, "nobody rolls it back"},

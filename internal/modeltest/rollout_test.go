@@ -19,9 +19,11 @@ const (
 	abort
 	retry
 	forgetHosts // all that were lost and are not back
+	drainHost   // any one
+	undrain     // all that are drained
 )
 
-var wordNames = [...]string{"", "pause", "resume", "promote", "abort", "retry", "forget"}
+var wordNames = [...]string{"", "pause", "resume", "promote", "abort", "retry", "forget", "drain", "undrain"}
 
 // A judgement is what any host may write about a rollout: at once, and when it comes no further.
 type judgement struct{ now, late record }
@@ -108,6 +110,12 @@ func (m *model) viewOf(v view) component.View {
 	for _, h := range v.Marks.names() {
 		out.Changing[h] = 1
 	}
+	if v.Drained != 0 && !m.clinging {
+		out.Drained = map[string]component.HostDrain{}
+		for _, h := range v.Drained.names() {
+			out.Drained[h] = component.HostDrain{Word: component.Word{By: "ann"}}
+		}
+	}
 	return out
 }
 
@@ -147,7 +155,7 @@ func (m *model) disturbed(h int, v view, repair bool) int {
 // judge is what any host may write about the rollout in w.
 func (m *model) judge(w *world) judgement {
 	s := &w.Store
-	key := standing{s.Desired, s.Record, s.Leases, s.Published, s.lost(), w.Steady || m.hasty}
+	key := standing{s.Desired, s.Record, s.Leases, s.Published, s.lost(), s.Drained, w.Steady || m.hasty}
 	j, ok := m.over[key]
 	if !ok {
 		v, hosts := m.published(w), time.Duration(0)
@@ -208,11 +216,19 @@ func (w *world) write(r record) {
 }
 
 // says is the store after an operator's word. One that does not fit changes nothing.
-func (m *model) says(w *world, said word) {
-	if said == forgetHosts {
+func (m *model) says(w *world, said word, h int) {
+	switch said {
+	case forgetHosts:
 		for i := range m.hosts {
 			m.forgets(w, i)
 		}
+		return
+	case drainHost:
+		w.Store.Drained = w.Store.Drained.with(h)
+		w.Hosts[h].Lost = false // nobody waits for it
+		return
+	case undrain:
+		w.Store.Drained = 0
 		return
 	}
 	f := [...]func(component.View, component.Word) (component.Rollout, error){

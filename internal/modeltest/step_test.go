@@ -135,7 +135,7 @@ func (m *model) start(w *world, h int, mv move) error {
 		if x.Changing {
 			w.Began = w.Began.with(h)
 		}
-		if n := bits.OnesCount8(uint8(w.Began)); x.Changing && m.canary > 0 && n > m.canary && !d.Back && !w.Store.Record.Promoted && w.Store.Desired == d {
+		if n := bits.OnesCount8(uint8(w.Began &^ w.Store.Drained)); x.Changing && m.canary > 0 && n > m.canary && !d.Back && !w.Store.Record.Promoted && w.Store.Desired == d {
 			return fmt.Errorf("%d hosts begin before the promotion, %d may (P6)", n, m.canary)
 		}
 	}
@@ -258,6 +258,9 @@ func (m *model) takeTurn(w *world, h int, mv move) error {
 	}
 	v := m.viewOf(s.view)
 	v.Turn.Repair, v.Turn.Task = mv.repair, mv.task
+	if x.View.Drained.has(h) && !m.clinging && (!mv.task || x.Task.Release == 0) && v.Marked() && x.Proven != s.Desired.Release {
+		return fmt.Errorf("a drained host takes a turn (P11)")
+	}
 	if s.Record.Paused && s.Record.Generation == s.Desired.Generation && v.Marked() && x.Proven != s.Desired.Release {
 		return fmt.Errorf("a turn is taken in a pause (P8)")
 	}

@@ -53,6 +53,7 @@ type view struct {
 	Record  record
 	Turns   [maxSlots]turn
 	Marks   hostSet // hosts that took a turn for an update and have not ended it
+	Drained hostSet // hosts that are out of service
 }
 
 type desired struct {

@@ -27,6 +27,8 @@ type Container struct {
 	Busy          bool      // an operation on it is under way; leave it alone
 	Failed        bool      // kept for inspection once it has stopped
 	WithEngine    bool      // its process is over because the engine's was: no fault of the release
+	Guests        int       // on a host that is out of service: connections of others than the host's own containers
+	Cutting       bool      // they are being cut
 }
 
 // ImageState is what a host knows of one image.
@@ -43,6 +45,8 @@ type Observed struct {
 	Now        time.Time
 	Host       string      // the name of this host
 	Hold       string      // why no turn is to be taken for an update now, though one may be free; empty when one may
+	Out        string      // who drained this host, and why; empty when it is in service
+	OutSince   time.Time   // since when; zero unless Out
 	Containers []Container // oldest first
 	Tasks      []Task      // containers of pre-deploy tasks, oldest first
 	Waits      bool        // hosts wait for one that is lost in its turn

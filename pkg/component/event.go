@@ -41,6 +41,7 @@ const (
 	EventWaiting        EventKind = "waiting"
 	EventProxy          EventKind = "proxy"
 	EventMonitoring     EventKind = "monitoring"
+	EventHost           EventKind = "host"
 	EventStoreLost      EventKind = "store-lost"
 	EventStoreBack      EventKind = "store-back"
 	EventStoreUntrusted EventKind = "store-untrusted"

@@ -14,6 +14,7 @@ type HostRecord struct {
 	Revision  int64          `json:"revision,omitempty"` // newest revision seen there
 	Adoptions []string       `json:"adoptions,omitempty"`
 	LinkPorts map[string]int `json:"link_ports,omitempty"` // link → port, kept for ever
+	Drained   *HostDrain     `json:"drained,omitempty"`    // the host is out of service
 }
 
 // Record is remembered of one component.

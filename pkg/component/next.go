@@ -24,6 +24,13 @@ func Next(want Desired, have Observed, turn Turn) Action {
 			a = Action{Verb: Wait, Reason: have.Hold, At: a.At}
 		}
 	}
+	if a.idles() {
+		out := turnOut(want, have)
+		if out.Verb != Nothing {
+			return out
+		}
+		a = a.noLater(out.At)
+	}
 	return a.noLater(drainDeadline(want, have))
 }
 
@@ -59,6 +66,8 @@ func pursue(want Desired, have Observed, turn Turn) Action {
 	switch {
 	case have.Proven != nil && have.Proven.Hash() == hash:
 		return settle(r, hash, have, turn)
+	case have.Out != "" && !mine && (!have.Awaited || currentTask(want, have) == nil): // others wait for how that ends
+		return orWait(keep(have, turn), have.Out)
 	case recorded && slices.Contains(have.Rollout.Failed, have.Host):
 		return orWait(keep(have, turn), "this host failed; the rollout passed it over")
 	case recorded && have.Rollout.Status == RolloutDone:

@@ -100,7 +100,20 @@ func (d *dice) world() (Desired, Observed, Turn) {
 	turn := Turn{State: TurnState(d.roll(3)), Generation: int64(1 + d.roll(3))}
 	d.policies(&have, &turn) // last: the worlds before are those of older seeds
 	d.tasks(&want, &have, &turn)
+	d.outage(&have)
 	return want, have, turn
+}
+
+// outage rolls what comes of an operator's word that the host is out of service.
+func (d *dice) outage(have *Observed) {
+	if d.roll(4) != 1 {
+		return
+	}
+	have.Out, have.OutSince, have.Hold = "drained by ann", d.ago(), "drained by ann"
+	for i := range have.Containers {
+		c := &have.Containers[i]
+		c.Guests, c.Cutting = min(c.Conns, d.roll(2)), d.roll(4) == 1
+	}
 }
 
 // policies rolls what comes of rollout policies and of operators' words.
@@ -220,6 +233,9 @@ func breaksService(want Desired, have Observed, a Action) string {
 		return ""
 	}
 	sound := c.Running && c.Stage == Serving && c.Health != Unhealthy && !c.Busy && !c.Failed
+	if a.Verb == Cut && have.Out != "" && c.Guests > 0 && !c.Cutting && want.DrainOver(have.OutSince, have.Now) {
+		return ""
+	}
 	if sound && a.Verb != Route && a.Verb != Finish {
 		return "the container that serves is touched"
 	}
@@ -250,6 +266,8 @@ func breaksStart(want Desired, have Observed, turn Turn, a Action) string {
 		return "start of an unproven release after a halt"
 	case !proven && !mine && (!recorded || have.Rollout.Status != RolloutDone):
 		return "start of an unproven release without a turn"
+	case !proven && !mine && have.Out != "":
+		return "start of an unproven release on a host that is out of service"
 	case !proven && want.NeedsTask(have.Rollout) && (!recorded || have.Rollout.Status != RolloutDone):
 		return "start of an unproven release before its task has succeeded"
 	case !have.Images[a.Release.ImageID].Present:
@@ -286,7 +304,11 @@ func breaksContainer(want Desired, have Observed, a Action) string {
 			return "drain of a container that does not serve"
 		}
 	case Cut:
-		if c.Stage != Draining || c.Conns == 0 || want.Spec.Drain.Timeout == 0 || t0.Sub(c.DrainingSince) < 5*time.Second {
+		since := c.DrainingSince
+		if c.Stage == Serving && have.Out != "" && c.Guests > 0 && !c.Cutting {
+			since = have.OutSince
+		}
+		if since.IsZero() || c.Conns == 0 || want.Spec.Drain.Timeout == 0 || t0.Sub(since) < 5*time.Second {
 			return "cut before the deadline"
 		}
 	case Stop:

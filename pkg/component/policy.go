@@ -62,13 +62,16 @@ func (v View) Waits() bool {
 }
 
 // Lost are the hosts besides self that took a turn for an update and were gone before its end, as
-// long as they are waited for.
+// long as they are waited for. One that is drained is not, unless its pre-deploy task may run on.
 func (v View) Lost(self string) []string {
 	if !v.Waits() {
 		return nil
 	}
 	var lost []string
 	for _, h := range slices.Sorted(maps.Keys(v.Changing)) {
+		if _, drained := v.Drained[h]; drained && !v.Desired.NeedsTask(v.Rollout) {
+			continue
+		}
 		if h != self && !slices.Contains(v.Turn.Holders, h) {
 			lost = append(lost, h)
 		}

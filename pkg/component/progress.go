@@ -71,7 +71,7 @@ func Progress(host string, want Desired, have Observed, turn Turn, a Action) (st
 		if have.Primary == "" {
 			return StepStarting, ""
 		}
-		return StepServing, ""
+		return StepServing, have.Out
 	}
 }
 

@@ -294,7 +294,7 @@ type Connection struct {
 
 // A Machine is one daemon of a project; the value of its machines key.
 type Machine struct {
-	Status     string            `json:"status"` // "running"
+	Status     string            `json:"status"` // from the constants Machine…
 	Components []string          `json:"components"`
 	IP         string            `json:"ip"`
 	Version    string            `json:"version,omitempty"`
@@ -302,7 +302,15 @@ type Machine struct {
 	Links      map[string]string `json:"links,omitempty"` // links served by a container of this host: name → ip:port of its proxy
 	Engine     string            `json:"engine,omitempty"`
 	StartedAt  time.Time         `json:"started_at,omitzero"`
+	Drain      int64             `json:"drain,omitempty"` // revision of the operator's word by which the host is out of service
 }
+
+// The states of a Machine.
+const (
+	MachineRunning  = "running"
+	MachineDraining = "draining" // out of service; connections are left
+	MachineDrained  = "drained"  // out of service; nobody is left but the host's own containers
+)
 
 // TurnState says what a host may change now.
 type TurnState int
@@ -335,8 +343,9 @@ type View struct {
 	Hosts           map[string]HostStatus // by host
 	Machines        map[string]Machine    // by host; all of the project
 	Turn            Turn
-	Partial         bool             // Hosts is without the other hosts, Machines may be behind: this host is not to judge
-	Changing        map[string]int64 // hosts that took a turn for an update and have not ended it, with the revision of that
+	Partial         bool                 // Hosts is without the other hosts, Machines may be behind: this host is not to judge
+	Changing        map[string]int64     // hosts that took a turn for an update and have not ended it, with the revision of that
+	Drained         map[string]HostDrain // by host: those that operators took out of service; all of the project
 }
 
 // Cluster is what the store knows about itself.

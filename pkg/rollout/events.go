@@ -38,6 +38,8 @@ const (
 	EventFailure   = "failure"
 	EventHostUp    = "host-up"
 	EventHostDown  = "host-down"
+	EventDrained   = "host-drained"
+	EventUndrained = "host-undrained"
 )
 
 // Asked is the event of a state that was asked for.
@@ -177,6 +179,25 @@ func HostEvents(before, after map[string]component.Machine, now time.Time) []Eve
 	}
 	for _, h := range minus(slices.Sorted(maps.Keys(before)), slices.Collect(maps.Keys(after))) {
 		out = append(out, Event{At: now, Host: h, Kind: EventHostDown, Text: "its daemon does not run any more"})
+	}
+	return out
+}
+
+// Drained is the event of a host that an operator took out of service.
+func Drained(host string, d component.HostDrain) Event {
+	return Event{At: d.At, Host: host, Kind: EventDrained, Text: "is out of service, " + d.String()}
+}
+
+// DrainEvents are the hosts that went out of service, and came back, between two looks.
+func DrainEvents(before, after map[string]component.HostDrain, now time.Time) []Event {
+	var out []Event
+	for _, h := range slices.Sorted(maps.Keys(after)) {
+		if before[h].Revision != after[h].Revision {
+			out = append(out, Drained(h, after[h]))
+		}
+	}
+	for _, h := range minus(slices.Sorted(maps.Keys(before)), slices.Collect(maps.Keys(after))) {
+		out = append(out, Event{At: now, Host: h, Kind: EventUndrained, Text: "is in service again"})
 	}
 	return out
 }

@@ -15,16 +15,16 @@ func goes(v component.View) bool {
 	return v.Desired.Status == component.StatusReady && v.Desired.Generation != 0 && v.Record().Status == component.RolloutProgressing
 }
 
-// fleet counts the hosts of the component, those that were lost in a turn too.
+// fleet counts the hosts of the component that are in service, those that were lost in a turn too.
 func fleet(name string, v component.View) int {
 	n := 0
-	for _, m := range v.Machines {
-		if slices.Contains(m.Components, name) {
+	for h, m := range v.Machines {
+		if slices.Contains(m.Components, name) && !v.Skips(h) {
 			n++
 		}
 	}
 	for h := range v.Changing {
-		if m, ok := v.Machines[h]; !ok || !slices.Contains(m.Components, name) {
+		if m, ok := v.Machines[h]; (!ok || !slices.Contains(m.Components, name)) && !v.Skips(h) {
 			n++
 		}
 	}
@@ -88,6 +88,9 @@ func Awaited(host string, v component.View) bool {
 // Hold says why host is not to take a turn for an update now, although one may be free; empty when it
 // may. That all turns are taken is no such reason: it ends by itself.
 func Hold(name, host string, v component.View) string {
+	if out := Out(host, v); out != "" && (!v.Desired.NeedsTask(v.Rollout) || !Awaited(host, v)) { // it ends what it began
+		return out
+	}
 	if !goes(v) {
 		return ""
 	}
@@ -98,11 +101,11 @@ func Hold(name, host string, v component.View) string {
 	if follows(v) {
 		return "component " + v.Desired.Follows + " comes first"
 	}
-	if n := canariesOf(name, v); n > 0 && len(r.Canaries) >= n && !slices.Contains(r.Canaries, host) {
+	if n, canaries := canariesOf(name, v), canariesThatCount(v); n > 0 && len(canaries) >= n && !slices.Contains(r.Canaries, host) {
 		if AwaitsPromotion(name, v) {
 			return "the canaries serve: waits for promote"
 		}
-		return "canaries first: waits for " + strings.Join(r.Canaries, ", ")
+		return "canaries first: waits for " + strings.Join(canaries, ", ")
 	}
 	v.Turn.Repair = false // what is asked is whether an update may begin
 	slots, task := Slots(name, v), v.Desired.NeedsTask(v.Rollout)
@@ -134,10 +137,20 @@ func serves(host string, v component.View) bool {
 // AwaitsPromotion reports whether the canaries are done and the other hosts wait for a word.
 func AwaitsPromotion(name string, v component.View) bool {
 	r, n := v.Record(), canariesOf(name, v)
-	if n == 0 || !goes(v) || len(r.Canaries) < n {
+	canaries := canariesThatCount(v)
+	if n == 0 || !goes(v) || len(canaries) < n {
 		return false
 	}
-	return !slices.ContainsFunc(r.Canaries, func(h string) bool { return !serves(h, v) && !slices.Contains(r.Failed, h) })
+	return !slices.ContainsFunc(canaries, func(h string) bool { return !serves(h, v) && !slices.Contains(r.Failed, h) })
+}
+
+// canariesThatCount are the canaries but those that were drained before they served it: others take their place.
+// Who does not hear the words of all hosts leaves that to those who do.
+func canariesThatCount(v component.View) []string {
+	r := v.Record()
+	return slices.DeleteFunc(slices.Clone(r.Canaries), func(h string) bool {
+		return !v.Partial && v.Skips(h) && !serves(h, v) && !slices.Contains(r.Failed, h)
+	})
 }
 
 // Mark is the same for two views between which the rollout came no further: no host was done, none
@@ -145,7 +158,7 @@ func AwaitsPromotion(name string, v component.View) bool {
 func Mark(name string, v component.View) string {
 	r := v.Record()
 	var done []string
-	for _, h := range Hosts(name, v) {
+	for _, h := range Awaits(name, v) {
 		if serves(h, v) {
 			done = append(done, h)
 		}
@@ -196,7 +209,7 @@ func Judge(name string, v component.View, waited Waited) (component.Rollout, boo
 
 // allFailed reports whether there are hosts, and all of them were passed over.
 func allFailed(name string, v component.View) bool {
-	hosts := Hosts(name, v)
+	hosts := Awaits(name, v)
 	return len(hosts) > 0 && !slices.ContainsFunc(hosts, func(h string) bool { return !slices.Contains(v.Record().Failed, h) })
 }
 
@@ -225,7 +238,7 @@ const (
 
 func deadline(name string, v component.View) (time.Duration, purpose) {
 	switch {
-	case !goes(v), v.Record().Paused != nil, follows(v), len(Hosts(name, v)) == 0:
+	case !goes(v), v.Record().Paused != nil, follows(v), len(Awaits(name, v)) == 0:
 		return 0, forProgress
 	case AwaitsPromotion(name, v):
 		return time.Duration(v.Spec().Rollout.AutoPromote), forPromotion
@@ -242,7 +255,7 @@ func behind(name string, v component.View) []string {
 	for _, h := range v.Lost("") {
 		out = append(out, "host "+h+" was lost in its turn")
 	}
-	for _, h := range Hosts(name, v) {
+	for _, h := range Awaits(name, v) {
 		st := v.Status(h)
 		switch {
 		case serves(h, v), slices.Contains(v.Record().Failed, h):
@@ -290,7 +303,7 @@ func LostHosts(views map[string]component.View) map[string][]string {
 		v := views[name]
 		lost := lostCanaries(v)
 		for h := range v.Changing {
-			if !slices.Contains(v.Turn.Holders, h) && !slices.Contains(lost, h) {
+			if !slices.Contains(v.Turn.Holders, h) && !slices.Contains(lost, h) && (!v.Skips(h) || slices.Contains(v.Lost(""), h)) {
 				lost = append(lost, h)
 			}
 		}
@@ -308,7 +321,7 @@ func lostCanaries(v component.View) []string {
 	}
 	var lost []string
 	for _, h := range v.Record().Canaries {
-		if _, alive := v.Machines[h]; !alive && !slices.Contains(v.Record().Failed, h) {
+		if _, alive := v.Machines[h]; !alive && !slices.Contains(v.Record().Failed, h) && !v.Skips(h) {
 			lost = append(lost, h)
 		}
 	}

@@ -8,14 +8,14 @@ import (
 	"github.com/gantryd/gantryd/pkg/component"
 )
 
-// Done reports whether every running host of the component has brought the wanted generation up, or
+// Done reports whether every running host of the component that is in service has brought the wanted generation up, or
 // was passed over, and none was lost in its turn, so that its rollout can be recorded as done. One that
 // waits for the rollout of another component is not before that is done.
 func Done(name string, v component.View) bool {
 	if v.Desired.Status != component.StatusReady || follows(v) || v.Rollout.Generation == v.Desired.Generation && v.Rollout.Status != component.RolloutProgressing {
 		return false
 	}
-	hosts := Hosts(name, v)
+	hosts := Awaits(name, v)
 	for _, h := range hosts {
 		if !serves(h, v) && !slices.Contains(v.Record().Failed, h) {
 			return false

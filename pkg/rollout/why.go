@@ -26,6 +26,9 @@ func Why(name, host string, v component.View, now time.Time) []string {
 			hosts = append(hosts, h)
 		}
 	}
+	if AllDrained(name, v) {
+		out = append(out, "No host that runs "+name+" is in service.")
+	}
 	slices.Sort(hosts)
 	if host != "" {
 		hosts = []string{host}
@@ -129,6 +132,8 @@ func onHost(name, host string, v component.View, now time.Time) string {
 	m, alive := v.Machines[host]
 	_, marked := v.Changing[host]
 	switch {
+	case !alive && v.Skips(host):
+		return "Host " + host + " has no daemon that runs; " + outOfService(v.Drained[host], now) + "."
 	case !alive && marked:
 		return "Host " + host + " was lost in its turn: its daemon does not run."
 	case !alive:
@@ -151,10 +156,22 @@ func onHost(name, host string, v component.View, now time.Time) string {
 			text += ": " + c.Problem
 		}
 	}
+	if d, drained := v.Drained[host]; drained {
+		text += "; " + outOfService(d, now)
+	}
 	if f := st.Failure; f != nil {
 		text += fmt.Sprintf("; its last failure, %s, was of generation %d: %s", ago(now, f.At), f.Generation, f.Reason)
 	}
 	return text + "."
+}
+
+// outOfService says that a host takes nothing, on whose word.
+func outOfService(d component.HostDrain, now time.Time) string {
+	text := "it is " + d.String()
+	if !d.At.IsZero() {
+		text += " " + ago(now, d.At)
+	}
+	return text + ", so it takes no new connections and no turns, and nobody waits for it"
 }
 
 func ago(now, t time.Time) string {

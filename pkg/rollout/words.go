@@ -10,6 +10,12 @@ import (
 // ErrConflict says that an operator's word does not fit how the rollout stands.
 var ErrConflict = errors.New("conflict")
 
+// ErrUnknown says that there is no such host.
+var ErrUnknown = errors.New("unknown")
+
+// ErrLast says that what is asked for would leave a component without a host in service.
+var ErrLast = errors.New("refused")
+
 func conflict(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrConflict, fmt.Sprintf(format, args...))
 }

@@ -56,7 +56,7 @@ func (s *Supervisor) conclude(ctx context.Context, u *unit, view component.View)
 	u.refused = mark{}
 	waited := rollout.Waited{
 		Mark:  u.mark.at(rollout.Mark(u.name, view)),
-		Hosts: u.hosts.at(strings.Join(rollout.Hosts(u.name, view), " ")),
+		Hosts: u.hosts.at(strings.Join(rollout.Awaits(u.name, view), " ")),
 	}
 	if r, ok := rollout.Judge(u.name, view, waited); ok {
 		return time.Time{}, s.judged(ctx, u, r, view)
