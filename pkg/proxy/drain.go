@@ -40,6 +40,29 @@ func (p *Proxy) Conns(id string) (open int, oldest time.Duration) {
 	return t.sessions.n, time.Since(t.sessions.head.since)
 }
 
+// Guests counts the connections of a target ID whose client is at none of the addresses. It looks at each of them.
+func (p *Proxy) Guests(id string, home []netip.Addr) int {
+	n := 0
+	p.ledger.eachGuest(id, home, func(*session) { n++ })
+	return n
+}
+
+// eachGuest calls f with the sessions of a target, the oldest first, whose client is at none of the addresses. The ledger
+// is locked meanwhile.
+func (l *ledger) eachGuest(id string, home []netip.Addr, f func(*session)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.targets[id]
+	if t == nil {
+		return
+	}
+	for s := t.sessions.head; s != nil; s = s.next {
+		if !slices.Contains(home, s.client.Addr()) {
+			f(s)
+		}
+	}
+}
+
 // Connections lists the connections of a target ID, the oldest first. It looks at each of them;
 // Conns is cheaper.
 func (p *Proxy) Connections(id string) []ConnInfo {
@@ -93,7 +116,10 @@ const sortAgain = time.Second
 
 // Cut closes connections of a target ID, silent ones first, at most rate a second (0: all at once),
 // until none is left or ctx ends. It does not keep new ones away: call Drain before.
-func (p *Proxy) Cut(ctx context.Context, id string, rate int) {
+func (p *Proxy) Cut(ctx context.Context, id string, rate int) { p.CutGuests(ctx, id, rate, nil) }
+
+// CutGuests is Cut, but for connections whose client is at one of the addresses: those it leaves alone.
+func (p *Proxy) CutGuests(ctx context.Context, id string, rate int, home []netip.Addr) {
 	tick := time.NewTicker(cutTick)
 	defer tick.Stop()
 	var (
@@ -104,12 +130,12 @@ func (p *Proxy) Cut(ctx context.Context, id string, rate int) {
 	)
 	for {
 		empty := p.ledger.emptied(id)
-		if empty == nil {
+		if empty == nil || len(home) > 0 && p.Guests(id, home) == 0 {
 			return
 		}
 		now := time.Now()
 		if len(queue) == 0 || now.Sub(sorted) >= sortAgain {
-			queue, sorted = p.ledger.victims(id), now
+			queue, sorted = p.ledger.victims(id, home), now
 		}
 		n := len(queue)
 		if rate > 0 {
@@ -171,9 +197,9 @@ func (l *ledger) snapshot(id string, most int) []entry {
 	return list
 }
 
-// victims lists the sessions of a target that were not cut yet, the longest silent first.
-func (l *ledger) victims(id string) []entry {
-	list := slices.DeleteFunc(l.snapshot(id, math.MaxInt), func(c entry) bool { return c.wasCut })
+// victims lists the sessions of a target that were not cut yet, the longest silent first, but for those from home.
+func (l *ledger) victims(id string, home []netip.Addr) []entry {
+	list := slices.DeleteFunc(l.snapshot(id, math.MaxInt), func(c entry) bool { return c.wasCut || slices.Contains(home, c.client.Addr()) })
 	slices.SortStableFunc(list, func(a, b entry) int { return cmp.Compare(b.idle, a.idle) })
 	return list
 }
@@ -216,7 +242,7 @@ func (l *ledger) anyTarget() <-chan struct{} {
 // cutAll cuts every session, of all targets.
 func (l *ledger) cutAll() {
 	for _, id := range l.ids() {
-		for _, v := range l.victims(id) {
+		for _, v := range l.victims(id, nil) {
 			l.cut(v)
 		}
 	}

@@ -88,7 +88,7 @@ func TestCutTakesSilentConnectionsFirstAndPolitely(t *testing.T) {
 			t.Errorf("silent client saw %q, want a polite end", got)
 		}
 	}
-	left := p.ledger.victims("A") // without those that are about to end
+	left := p.ledger.victims("A", nil) // without those that are about to end
 	for _, c := range busy {
 		if slices.ContainsFunc(left, func(e entry) bool { return e.client.String() == c.LocalAddr().String() }) {
 			wantAnswer(t, c, "z", "a z")
