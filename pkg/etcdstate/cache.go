@@ -32,6 +32,7 @@ type cache struct {
 	adoption   component.Adoption
 	components map[string]*componentCache
 	machines   shared[component.Machine]
+	drains     shared[component.HostDrain]
 	problems   map[string]error // by key: values that do not parse
 	// partial says that what other hosts say is not known, see scope; then complete moves on with lists only,
 	// because watches of several spans are in order each for itself.
@@ -234,6 +235,13 @@ func (c *cache) set(p place, key string, raw []byte, v version) {
 			break
 		}
 		c.machines.put(p.host, m.Machine)
+	case kindDrain:
+		var d component.HostDrain
+		if err = decode(key, raw, &d); err != nil { // somebody meant it to be out of service
+			d = component.HostDrain{}
+		}
+		d.Revision = v.mod
+		c.drains.put(p.host, d)
 	case kindIdentity, kindOther: // the identity changes by list only, together with all the rest
 	}
 	if err != nil {
@@ -262,6 +270,8 @@ func (c *cache) remove(key string, rev int64, changed changes) {
 		c.adoption = component.Adoption{}
 	case kindMachine:
 		c.machines.remove(p.host)
+	case kindDrain:
+		c.drains.remove(p.host)
 	case kindState, kindRollout, kindTurn, kindChanging, kindHost:
 		c.removeOf(p)
 	case kindIdentity, kindOther:
@@ -344,6 +354,7 @@ func (c *cache) view(name string) component.View {
 	v := component.View{
 		RolloutRevision: c.known[c.keys.rollout(name)].mod,
 		Machines:        c.machines.all(),
+		Drained:         c.drains.all(),
 		Partial:         c.partial,
 	}
 	if spec, ok := c.config.specs[name]; ok {

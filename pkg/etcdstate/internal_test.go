@@ -28,6 +28,7 @@ func TestKeysAreParsedAsMade(t *testing.T) {
 		k.turn("web", 12):     {kind: kindTurn, component: "web", slot: 12},
 		k.host("web", "h.1"):  {kind: kindHost, component: "web", host: "h.1"},
 		k.machine("h.1"):      {kind: kindMachine, host: "h.1"},
+		k.drain("h.1"):        {kind: kindDrain, host: "h.1"},
 		k.turns("web") + "01": {},
 		k.turns("web") + "-1": {},
 		k.turns("web"):        {},

@@ -23,6 +23,11 @@ func (k keys) config() string   { return k.prefix + "config" }
 func (k keys) adopted() string  { return k.prefix + "adopted" }
 func (k keys) identity() string { return k.prefix + "identity" }
 
+// drain is where an operator says that a host is out of service. These keys have a place of their own, so that all of
+// them can be compared at once.
+func (k keys) drain(host string) string { return k.drains() + host }
+func (k keys) drains() string           { return k.prefix + "drains/" }
+
 func (k keys) component(name string) string      { return k.prefix + "components/" + name + "/" }
 func (k keys) state(name string) string          { return k.component(name) + "state" }
 func (k keys) rollout(name string) string        { return k.component(name) + "rollout" }
@@ -57,6 +62,7 @@ const (
 	kindChanging
 	kindHost
 	kindMachine
+	kindDrain
 )
 
 // place is what a key is about.
@@ -82,6 +88,8 @@ func (k keys) parse(key string) place {
 		return place{kind: kindIdentity}
 	case len(p) == 3 && p[0] == "machines" && p[1] != "" && p[2] == "state":
 		return place{kind: kindMachine, host: p[1]}
+	case len(p) == 2 && p[0] == "drains" && p[1] != "":
+		return place{kind: kindDrain, host: p[1]}
 	case len(p) < 3 || p[0] != "components" || p[1] == "":
 		return place{}
 	case len(p) == 3 && p[2] == "state":

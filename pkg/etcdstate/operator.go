@@ -24,6 +24,7 @@ type Project struct {
 	Problems   error             // values that do not parse, each with its key; nil when all do
 	Components map[string]component.View
 	Machines   map[string]component.Machine
+	Drained    map[string]component.HostDrain // by host: those that are out of service
 	Cluster    component.Cluster
 }
 

@@ -40,6 +40,7 @@ func (c *cache) project(cluster component.Cluster) Project {
 		ConfigJSON: slices.Clone(c.configJSON),
 		Components: map[string]component.View{},
 		Machines:   c.machines.all(),
+		Drained:    c.drains.all(),
 		Problems:   c.problem(),
 		Cluster:    cluster,
 	}
