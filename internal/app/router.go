@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -188,13 +189,22 @@ func (r *router) left(id string, most int) []handover.Conn {
 	return out
 }
 
+// Guests implements supervisor.Router. Those of earlier processes count, wherever they are from.
+func (r *router) Guests(id string, home []netip.Addr) int {
+	n := r.proxy.Guests(id, home)
+	for _, l := range r.links() {
+		n += l.Conns(id).Open
+	}
+	return n
+}
+
 // Cut implements supervisor.Router.
-func (r *router) Cut(ctx context.Context, id string, rate int) {
+func (r *router) Cut(ctx context.Context, id string, rate int, home []netip.Addr) {
 	untold := askToCut(r.links(), id, rate)
-	r.proxy.Cut(ctx, id, rate)
+	r.proxy.CutGuests(ctx, id, rate, home)
 	tick := time.NewTicker(cutTick)
 	defer tick.Stop()
-	for r.Conns(id).Open > 0 {
+	for r.Guests(id, home) > 0 {
 		untold = askToCut(untold, id, rate)
 		select {
 		case <-tick.C:

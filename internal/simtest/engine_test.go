@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -128,7 +129,8 @@ func (router) Apply(string, []supervisor.Listener) error      { return nil }
 func (router) Conns(string) supervisor.Conns                  { return supervisor.Conns{} }
 func (router) Connections(string, int) []component.Connection { return nil }
 func (router) Drain(string)                                   {}
-func (router) Cut(context.Context, string, int)               {}
+func (router) Guests(string, []netip.Addr) int                { return 0 }
+func (router) Cut(context.Context, string, int, []netip.Addr) {}
 func (router) Tally(string) component.Tally                   { return component.Tally{} }
 func (router) OnIdle(func(string))                            {}
 

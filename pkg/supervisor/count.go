@@ -16,7 +16,7 @@ func (s *Supervisor) count(st *component.HostStatus, before component.HostStatus
 		c := &st.Containers[i]
 		conns := s.Router.Conns(c.ID)
 		c.Connections, c.Oldest, c.Left = conns.Open, conns.Oldest.Truncate(time.Second), nil
-		if c.Stage != component.Draining || conns.Open == 0 {
+		if c.DrainsSince.IsZero() && c.Stage != component.Draining || conns.Open == 0 {
 			continue
 		}
 		var old []component.Connection

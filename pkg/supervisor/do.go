@@ -237,12 +237,15 @@ func (s *Supervisor) drain(st step) (time.Time, error) {
 }
 
 func (s *Supervisor) cut(ctx context.Context, st step) (time.Time, error) {
+	if serving(st.have, st.act.Container) {
+		return s.turnOut(ctx, st)
+	}
 	id, rate := st.act.Container, st.want.Spec.Drain.Rate
 	left := s.Router.Conns(id).Open
 	s.Log.Warn("drain deadline reached, cutting connections", "component", st.u.name, "container", component.Short(id), "connections", left)
 	s.report(st.u, component.EventDrain, id, fmt.Sprintf("Drain deadline reached, cutting %d connections", left), "")
 	st.u.edit(id, func(l *live) { l.rate = rate })
-	s.busyTask(ctx, st.u, id, cutting, func(ctx context.Context) { s.Router.Cut(ctx, id, rate) })
+	s.busyTask(ctx, st.u, id, cutting, func(ctx context.Context) { s.Router.Cut(ctx, id, rate, nil) })
 	return time.Time{}, nil
 }
 
@@ -256,6 +259,9 @@ func (u *unit) spare(want component.Desired) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for id, l := range u.live {
+		if l.out != nil && (u.out == nil || want.Spec == nil || want.Spec.Drain.Rate != l.rate || !want.DrainOver(u.out.Since, now())) {
+			l.out()
+		}
 		if l.busy != cutting || l.cancel == nil {
 			continue
 		}

@@ -169,7 +169,7 @@ func (s *Supervisor) linkTarget(name string) (target, bool) {
 	if ok {
 		return t, true
 	}
-	machines := s.machines()
+	machines, drained := s.machines()
 	if known && (len(machines) == 0 || s.Inherited && !s.isReady()) { // not everything was read yet in this process
 		return before, true
 	}
@@ -184,6 +184,9 @@ func (s *Supervisor) linkTarget(name string) (target, bool) {
 		return 0
 	})
 	for _, h := range hosts {
+		if _, out := drained[h]; out {
+			continue
+		}
 		if addr := machines[h].Links[name]; addr != "" && h != s.Host {
 			return target{id: remoteID(h), addr: addr}, true
 		}
@@ -193,12 +196,13 @@ func (s *Supervisor) linkTarget(name string) (target, bool) {
 
 func remoteID(host string) string { return "host:" + host }
 
-// machines are the daemons of the project, as any component's view has them.
-func (s *Supervisor) machines() map[string]component.Machine {
+// machines are the daemons of the project, and the hosts that are out of service, as any component's view has them.
+func (s *Supervisor) machines() (map[string]component.Machine, map[string]component.HostDrain) {
 	for _, n := range s.Store.Names() {
-		return s.Store.View(n).Machines
+		v := s.Store.View(n)
+		return v.Machines, v.Drained
 	}
-	return nil
+	return nil, nil
 }
 
 // definition finds what a link is: in the desired states first, then in the project's config.
@@ -346,6 +350,9 @@ func (s *Supervisor) served(want component.Desired, proven *component.Release) m
 func (s *Supervisor) machine(ctx context.Context) component.Machine {
 	m := s.Machine
 	m.Components, m.Links = s.names(), make(map[string]string)
+	if d := s.outage(); d != nil {
+		return s.serviceOf(m, d)
+	}
 	s.links.mu.Lock()
 	local := slices.Collect(maps.Keys(s.links.local))
 	s.links.mu.Unlock()

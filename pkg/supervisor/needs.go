@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/gantryd/gantryd/pkg/component"
@@ -110,9 +111,11 @@ type Router interface {
 	Connections(id string, most int) []component.Connection
 	// Drain closes idle HTTP connections to the target politely and lets the rest go on.
 	Drain(id string)
-	// Cut closes connections to the target, at most rate a second (0: all at once), until none is
-	// left or ctx ends.
-	Cut(ctx context.Context, id string, rate int)
+	// Guests counts the connections of a target ID whose clients are at none of the addresses. It looks at each of them.
+	Guests(id string, home []netip.Addr) int
+	// Cut closes connections to the target whose clients are at none of the addresses, at most rate a second (0: all
+	// at once), until none of them is left or ctx ends.
+	Cut(ctx context.Context, id string, rate int, home []netip.Addr)
 	// OnIdle sets the function called when the last connection of a target ID ended that is routed to no more.
 	OnIdle(f func(id string))
 }

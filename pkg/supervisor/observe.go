@@ -49,16 +49,17 @@ func (s *Supervisor) observe(ctx context.Context, u *unit, view component.View, 
 
 // containers joins what the engine, the record and the probes say.
 func (s *Supervisor) containers(u *unit, cs []component.EngineContainer, rec component.Record, busy map[string]bool) []component.Container {
+	guests := s.guestsOf(u, cs)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	out := make([]component.Container, 0, len(cs))
-	for _, c := range cs {
+	for i, c := range cs {
 		r, l := rec.Containers[c.ID], u.liveOf(c.ID)
 		out = append(out, component.Container{
 			ID: c.ID, Hash: c.Hash, Stage: r.Stage, StageSince: r.StageSince, DrainingSince: r.DrainingSince,
 			Running: c.State == component.RunRunning, Ready: l.ready, Health: l.health, Problem: l.problem,
 			Conns: s.Router.Conns(c.ID).Open, Terminated: l.terminated, Busy: busy[c.ID] || l.busy != "", Failed: r.Failed != "",
-			WithEngine: c.WithEngine,
+			WithEngine: c.WithEngine, Guests: guests[i], Cutting: l.out != nil,
 		})
 		if c.State != component.RunRunning && l.problem == "" {
 			out[len(out)-1].Problem = c.Status

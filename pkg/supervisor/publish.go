@@ -36,6 +36,8 @@ func (s *Supervisor) publish(u *unit, want component.Desired, have component.Obs
 		if c := &st.Containers[i]; c.Stage == component.Draining {
 			c.DrainsSince = rec.Containers[c.ID].DrainingSince
 			c.DrainsUntil = want.DrainDeadline(c.DrainsSince)
+		} else if c.Stage == component.Serving && u.out != nil {
+			c.DrainsSince, c.DrainsUntil = u.out.Since, want.DrainDeadline(u.out.Since)
 		}
 	}
 	u.mu.Lock()

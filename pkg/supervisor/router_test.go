@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -84,7 +85,9 @@ func (r *memRouter) Drain(id string) {
 	}
 }
 
-func (r *memRouter) Cut(ctx context.Context, id string, rate int) {
+func (r *memRouter) Guests(id string, _ []netip.Addr) int { return r.Conns(id).Open }
+
+func (r *memRouter) Cut(ctx context.Context, id string, rate int, _ []netip.Addr) {
 	r.mu.Lock()
 	r.cut, r.cuts = append(r.cut, id), append(r.cuts, rate)
 	slow := r.slow

@@ -22,6 +22,9 @@ type primary struct {
 func (s *Supervisor) applyRoutes(ctx context.Context, u *unit, want component.Desired, turn component.Turn, cs []component.EngineContainer, rec component.Record) error {
 	p := findPrimary(cs, rec, want)
 	specs := routed(want, turn, rec, p)
+	if u.out != nil {
+		specs = nil // nobody new comes in; links are told to go elsewhere, and who comes meanwhile is served
+	}
 	err := s.Router.Apply(u.name, listeners(u.name, s.Bind, specs, p))
 	for id, c := range rec.Containers {
 		if c.Stage == component.Draining {

@@ -31,6 +31,7 @@ type memStore struct {
 	rollbacks int
 	forbid    bool // rollbacks are not permitted
 	tries     int  // of those
+	drained   map[string]component.HostDrain
 }
 
 func newStore(host string) *memStore {
@@ -67,7 +68,7 @@ func (s *memStore) View(name string) component.View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := *s.view(name)
-	v.Hosts, v.Machines = maps.Clone(v.Hosts), maps.Clone(s.machines)
+	v.Hosts, v.Machines, v.Drained = maps.Clone(v.Hosts), maps.Clone(s.machines), maps.Clone(s.drained)
 	for _, h := range s.others[name] {
 		v.Turn.Holders = append(slices.Clone(v.Turn.Holders), h)
 	}
@@ -75,6 +76,22 @@ func (s *memStore) View(name string) component.View {
 		v.Turn = component.Turn{State: component.TurnUnreachable}
 	}
 	return v
+}
+
+// drain takes a host out of service; without a reason, back into it.
+func (s *memStore) drain(host, reason string) {
+	s.mu.Lock()
+	s.drained = maps.Clone(s.drained)
+	delete(s.drained, host)
+	if s.revision++; reason != "" {
+		if s.drained == nil {
+			s.drained = map[string]component.HostDrain{}
+		}
+		s.drained[host] = component.HostDrain{Word: component.Word{By: "ann", Reason: reason}, Revision: s.revision}
+	}
+	changed := s.changed
+	s.mu.Unlock()
+	changed("")
 }
 
 func (s *memStore) view(name string) *component.View {

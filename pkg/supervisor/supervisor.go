@@ -60,6 +60,8 @@ type Supervisor struct {
 	wake  chan struct{}  // one place: something is to be published
 	ready chan struct{}  // closed when every remembered component had a pass
 
+	heeding sync.Mutex // held while a view is read for what it says of this host
+
 	mu      sync.Mutex           // guards what follows
 	unseen  map[string]bool      // remembered components that had no pass yet
 	passing map[string]time.Time // since when a pass is under way
@@ -362,7 +364,8 @@ func (s *Supervisor) follow(u *unit, next time.Time, err error) {
 // pass takes one step for a component and says when to come back; a zero time means on an event.
 func (s *Supervisor) pass(ctx context.Context, u *unit) (time.Time, error) {
 	_, known := s.trust(s.Store.Cluster())
-	view := s.Store.View(u.name)
+	view, out := s.heed(u.name, known)
+	u.out = out
 	want, turn := s.accept(u, &view)
 	if want.Status == component.StatusKilled {
 		u.hurry()
@@ -376,7 +379,11 @@ func (s *Supervisor) pass(ctx context.Context, u *unit) (time.Time, error) {
 	if known {
 		u.settle()
 	}
+	u.leave()
 	have.Rollout, have.Host = view.Rollout, s.Host
+	if out != nil {
+		have.Out, have.OutSince = out.String(), out.Since
+	}
 	view.Desired = want // with the project's configuration, when the state has none
 	have.Hold, have.Waits, have.Awaited = rollout.Hold(u.name, s.Host, view), view.Waits(), rollout.Awaited(s.Host, view)
 	act := component.Next(want, have, turn)

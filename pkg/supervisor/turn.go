@@ -66,6 +66,11 @@ func running(have component.Observed, id string) bool {
 	return false
 }
 
+// serving reports whether the container serves.
+func serving(have component.Observed, id string) bool {
+	return slices.ContainsFunc(have.Containers, func(c component.Container) bool { return c.ID == id && c.Stage == component.Serving })
+}
+
 // late reports whether the container failed by not getting ready in time.
 func late(have component.Observed, id string) bool {
 	return slices.ContainsFunc(have.Containers, func(c component.Container) bool {

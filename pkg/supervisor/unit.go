@@ -20,13 +20,14 @@ type unit struct {
 	lastErr  string
 	lastVerb string
 	startErr startError
-	routeErr string        // why ports are not as they were asked for, as of the last pass
-	mark     mark          // of the rollout
-	hosts    mark          // those that run the component
-	refused  mark          // operation of an automatic rollback that the store refuses
-	weighed  rollout.Guard // what users see of the rollout, on all hosts
-	atRest   bool          // as of the last pass
-	looked   bool          // its containers were seen in this process
+	routeErr string               // why ports are not as they were asked for, as of the last pass
+	mark     mark                 // of the rollout
+	hosts    mark                 // those that run the component
+	refused  mark                 // operation of an automatic rollback that the store refuses
+	weighed  rollout.Guard        // what users see of the rollout, on all hosts
+	atRest   bool                 // as of the last pass
+	out      *component.HostDrain // by which the host is out of service; nil when it is in service
+	looked   bool                 // its containers were seen in this process
 
 	publishing sync.Mutex           // held while something is published, so that nothing older follows
 	published  component.HostStatus // guarded by publishing
@@ -43,6 +44,7 @@ type unit struct {
 	known   bool                                 // had a pass that knew what is wanted and what is there
 	next    *component.HostStatus                // to be published; nil when it was
 	waits   bool                                 // as of the last pass: it does nothing of its own
+	left    int64                                // revision of the word by which the host is out of service, as of the last pass; 0 when none
 	saw     seen                                 // what that pass saw
 	counted counted                              // what users see
 }
@@ -76,6 +78,7 @@ type live struct {
 	signalling bool               // termination signals are being sent
 	cancel     context.CancelFunc // ends that operation early; nil when none
 	rate       int                // of a cut under way
+	out        context.CancelFunc // ends a cut of those who are left while the host is out of service; nil when none
 	watch      watchKind
 	stop       context.CancelFunc // ends the watch
 }
