@@ -36,7 +36,8 @@ type draining struct {
 func drains(name string, st component.HostStatus) []draining {
 	var out []draining
 	for _, c := range st.Containers {
-		if c.Stage != component.Draining {
+		outOfService := c.Stage == component.Serving && !c.DrainsSince.IsZero() && c.Connections > 0
+		if c.Stage != component.Draining && !outOfService {
 			continue
 		}
 		d := draining{
@@ -62,7 +63,7 @@ func (g *gantryd) drainCmd() *cobra.Command {
 	var o drainOptions
 	cmd := &cobra.Command{
 		Use: "drain PROJECT [-c COMPONENT...]", Short: "Show whose connections keep draining containers from ending",
-		Long: `Lists the containers that drain, on all hosts, and of each the oldest connections (at most
+		Long: `Lists the containers that drain, and those of hosts that do, on all hosts, and of each the oldest connections (at most
 20): the client's address, the target, age, idle time and bytes. The hosts tell it every
 two seconds at most. With --watch it goes on until nobody is left: on a terminal in
 place, else with a line for each change.`,

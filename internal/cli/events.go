@@ -46,7 +46,7 @@ func (g *gantryd) events(ctx context.Context, c *etcdstate.Client, project, form
 	if err != nil {
 		return err
 	}
-	past, err := operator.RecordedEvents(ctx, c, project, which)
+	past, err := operator.RecordedEvents(ctx, c, project, p, which)
 	if err != nil {
 		return err
 	}

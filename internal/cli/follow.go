@@ -90,15 +90,7 @@ func (f *follower) look(r *operator.Release, v component.View) {
 		f.over[r.Name] = fail(exitRefused, "update %q: another command came in between", r.Name)
 		return
 	}
-	hosts := rollout.Hosts(r.Name, v)
-	if len(hosts) == 0 {
-		f.say(r.Name, "", "waiting: no host runs this component yet")
-	}
-	for _, h := range hosts {
-		if st := v.Status(h); st.Target == r.Generation {
-			f.say(r.Name, h, line(st))
-		}
-	}
+	hosts := f.lookAtHosts(r, v)
 	ro := v.Rollout
 	if ro.Generation != r.Generation {
 		return
@@ -128,6 +120,26 @@ func (f *follower) look(r *operator.Release, v component.View) {
 			f.say(r.Name, "", text)
 		}
 	}
+}
+
+// lookAtHosts prints what is new about the hosts, and returns those that the rollout waits for.
+func (f *follower) lookAtHosts(r *operator.Release, v component.View) []string {
+	hosts := rollout.Awaits(r.Name, v)
+	switch {
+	case rollout.AllDrained(r.Name, v):
+		f.say(r.Name, "", "waiting: no host that runs this component is in service")
+	case len(hosts) == 0:
+		f.say(r.Name, "", "waiting: no host runs this component yet")
+	}
+	for _, h := range rollout.Skipped(r.Name, v) {
+		f.say(r.Name, h, "skipped, "+v.Drained[h].String())
+	}
+	for _, h := range hosts {
+		if st := v.Status(h); st.Target == r.Generation {
+			f.say(r.Name, h, line(st))
+		}
+	}
+	return hosts
 }
 
 // takesBack reports whether d was written by a host, to take the generation back.

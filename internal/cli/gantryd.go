@@ -63,7 +63,7 @@ func (g *gantryd) root() *cobra.Command {
 		g.updateCmd(), g.runCmd(), g.upgradeCmd(), g.listCmd(), g.statusCmd(), g.drainCmd(),
 		g.endCmd("stop", component.StatusStopped, "Drain and stop components on all hosts"),
 		g.endCmd("kill", component.StatusKilled, "Kill components on all hosts, without a drain"),
-		g.planCmd(), g.historyCmd(), g.diffCmd(), g.rollbackCmd(), g.hostsCmd(), g.forgetCmd(), g.whyCmd(), g.eventsCmd(),
+		g.planCmd(), g.historyCmd(), g.diffCmd(), g.rollbackCmd(), g.hostsCmd(), g.hostCmd(), g.forgetCmd(), g.whyCmd(), g.eventsCmd(),
 		g.apiCmd(), g.tokenCmd(), g.etcdCmd(), g.adoptCmd(), g.proxyCmd(), versionCmd(), holdCmd(g.env),
 	)
 	root.AddCommand(g.steerCmds()...)

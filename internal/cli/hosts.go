@@ -18,8 +18,9 @@ func (g *gantryd) hostsCmd() *cobra.Command {
 	var form string
 	cmd := &cobra.Command{
 		Use: "hosts PROJECT", Short: "List the hosts of a project: what each runs, changes, and was lost in",
-		Long: `Lists the hosts whose daemon runs, and those that were lost in the middle of a turn, or
-as canaries: rollouts wait for them until they are back, forgotten, or a deadline halts the rollout.`,
+		Long: `Lists the hosts whose daemon runs, those that are drained, and those that were lost in the
+middle of a turn, or as canaries: rollouts wait for them until they are back, forgotten, or
+a deadline halts the rollout.`,
 		Example: "  gantryd hosts shop\n  gantryd hosts shop -o json",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -34,6 +35,11 @@ as canaries: rollouts wait for them until they are back, forgotten, or a deadlin
 						})
 					}
 					grid(g.env.Out, table)
+					for _, r := range rows {
+						if r.Drained != nil {
+							fmt.Fprintln(g.env.Out, outOfService(r.Host, *r.Drained, time.Now()))
+						}
+					}
 				})
 			})
 		},

@@ -101,6 +101,9 @@ func printPlan(w io.Writer, plans []api.Plan) {
 			how += fmt.Sprintf(", %d first as canaries", p.Canary)
 		}
 		fmt.Fprintf(w, "  hosts: %s (%s)\n", strings.Join(p.Hosts, ", "), how)
+		if len(p.Drained) > 0 {
+			fmt.Fprintf(w, "  once they are in service again: %s\n", strings.Join(p.Drained, ", "))
+		}
 		if len(p.Pull) > 0 {
 			fmt.Fprintf(w, "  image not in use yet on: %s\n", strings.Join(p.Pull, ", "))
 		}

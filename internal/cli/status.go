@@ -111,6 +111,11 @@ func printStatus(w io.Writer, r api.Status, now time.Time) {
 			}
 		}
 	}
+	for _, h := range r.Hosts {
+		if h.Drained != nil {
+			fmt.Fprintln(w, outOfService(h.Host, *h.Drained, now))
+		}
+	}
 	if len(r.Hosts) == 0 {
 		fmt.Fprintf(w, "No daemon runs; start one with 'gantryd run %s'\n", r.Project)
 	}

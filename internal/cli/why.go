@@ -30,7 +30,7 @@ stands, and what each host does and waits for.`,
 				if !ok {
 					v = component.View{}
 				}
-				v.Machines = p.Machines
+				v.Machines, v.Drained = p.Machines, p.Drained
 				fmt.Fprintln(g.env.Out, clean(strings.Join(rollout.Why(name, host, v, time.Now()), " ")))
 				return nil
 			})

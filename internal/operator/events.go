@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -10,9 +11,12 @@ import (
 	"github.com/gantryd/gantryd/pkg/rollout"
 )
 
-// RecordedEvents are those that the history keeps, the oldest first.
-func RecordedEvents(ctx context.Context, c *etcdstate.Client, project string, which []string) ([]rollout.Event, error) {
+// RecordedEvents are those that the history keeps, and what is so still of hosts that are out of service, the oldest first.
+func RecordedEvents(ctx context.Context, c *etcdstate.Client, project string, p etcdstate.Project, which []string) ([]rollout.Event, error) {
 	var out []rollout.Event
+	for _, h := range slices.Sorted(maps.Keys(p.Drained)) {
+		out = append(out, rollout.Drained(h, p.Drained[h]))
+	}
 	for _, name := range which {
 		entries, err := c.History(ctx, project, name)
 		if err != nil {
@@ -31,7 +35,7 @@ func RecordedEvents(ctx context.Context, c *etcdstate.Client, project string, wh
 
 // NewEvents are what happened between two looks at a project, of the components named; of all when none is.
 func NewEvents(before, after etcdstate.Project, which []string, now time.Time) []rollout.Event {
-	out := rollout.HostEvents(before.Machines, after.Machines, now)
+	out := append(rollout.HostEvents(before.Machines, after.Machines, now), rollout.DrainEvents(before.Drained, after.Drained, now)...)
 	for _, name := range Names(after) {
 		if len(which) == 0 || slices.Contains(which, name) {
 			out = append(out, rollout.Events(name, before.Components[name], after.Components[name], now)...)

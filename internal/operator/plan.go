@@ -14,7 +14,7 @@ import (
 func Plans(p etcdstate.Project, rs []Release, same []string) []api.Plan {
 	plans := make([]api.Plan, 0, len(rs)+len(same))
 	for _, r := range rs {
-		plans = append(plans, PlanFor(r, p.Components[r.Name], p.Machines))
+		plans = append(plans, PlanFor(r, p.Components[r.Name], p))
 	}
 	for _, n := range same {
 		plans = append(plans, api.Plan{Component: n, Change: "none", Revision: p.Components[n].Desired.Generation, Changes: []component.Change{}, Hosts: []string{}, Pull: []string{}})
@@ -23,7 +23,7 @@ func Plans(p etcdstate.Project, rs []Release, same []string) []api.Plan {
 }
 
 // PlanFor compares the release that an update would write with what is asked for now.
-func PlanFor(r Release, v component.View, machines map[string]component.Machine) api.Plan {
+func PlanFor(r Release, v component.View, p etcdstate.Project) api.Plan {
 	now, next := v.Spec(), r.Desired.Release()
 	before := v.Desired.Release()
 	before.Spec = now
@@ -40,12 +40,13 @@ func PlanFor(r Release, v component.View, machines map[string]component.Machine)
 		pl.Change = "none"
 	}
 	if v.Machines == nil {
-		v.Machines = machines
+		v.Machines, v.Drained = p.Machines, p.Drained
 	}
 	asked := v.Desired
 	v.Desired = r.Desired
-	pl.MaxParallel, pl.Canary = rollout.Slots(r.Name, v), r.Desired.Spec.Rollout.Canary.Of(len(rollout.Hosts(r.Name, v)))
-	for _, h := range rollout.Hosts(r.Name, v) {
+	pl.MaxParallel, pl.Canary = rollout.Slots(r.Name, v), r.Desired.Spec.Rollout.Canary.Of(len(rollout.Awaits(r.Name, v)))
+	pl.Drained = rollout.Skipped(r.Name, v)
+	for _, h := range rollout.Awaits(r.Name, v) {
 		st := v.Hosts[h]
 		if pl.Containers || st.Hash != next.Hash() {
 			pl.Hosts = append(pl.Hosts, h)
@@ -58,7 +59,7 @@ func PlanFor(r Release, v component.View, machines map[string]component.Machine)
 		pl.PreDeploy = r.Desired.Spec.PreDeploy.Command
 	}
 	if pl.Change == "none" {
-		pl.Hosts, pl.Pull = []string{}, []string{}
+		pl.Hosts, pl.Pull, pl.Drained = []string{}, []string{}, nil
 	}
 	if pl.Changes == nil {
 		pl.Changes = []component.Change{}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/gantryd/gantryd/pkg/component"
+	"github.com/gantryd/gantryd/pkg/etcdstate"
 )
 
 func TestPlanFor(t *testing.T) {
@@ -41,7 +42,7 @@ func TestPlanFor(t *testing.T) {
 		{"the same after a stop", stopped, to("a", none), "update [h1 h2] [h2] true"},
 	}
 	for _, tt := range tests {
-		p := PlanFor(tt.r, tt.view, nil)
+		p := PlanFor(tt.r, tt.view, etcdstate.Project{})
 		if got := fmt.Sprint(p.Change, " ", p.Hosts, " ", p.Pull, " ", p.Containers); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}

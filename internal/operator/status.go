@@ -53,7 +53,11 @@ func Status(name string, p etcdstate.Project, which []string) api.Status {
 		r.Components = append(r.Components, ComponentStatus(n, p.Components[n]))
 	}
 	for h, m := range p.Machines {
-		r.Hosts = append(r.Hosts, api.Machine{Host: h, Machine: m})
+		report := api.Machine{Host: h, Machine: m}
+		if d, drained := p.Drained[h]; drained {
+			report.Drained = &d
+		}
+		r.Hosts = append(r.Hosts, report)
 	}
 	slices.SortFunc(r.Hosts, func(a, b api.Machine) int { return strings.Compare(a.Host, b.Host) })
 	return r
@@ -88,6 +92,8 @@ func Standing(name string, v component.View) string {
 		return "the canaries serve: waits for promote"
 	case len(lost) > 0:
 		return "host " + strings.Join(lost, ", ") + " was lost in its turn: waits until it is back, or forgotten"
+	case rollout.AllDrained(name, v):
+		return "no host that runs it is in service"
 	case len(r.Failed) > 0:
 		return "passed over after a failure: " + strings.Join(r.Failed, ", ")
 	}
@@ -114,8 +120,19 @@ func Hosts(p etcdstate.Project) []api.Host {
 			rows = append(rows, api.Host{Host: h, Status: "lost", Components: []string{}})
 		}
 	}
+	for h := range p.Drained {
+		if !slices.ContainsFunc(rows, func(r api.Host) bool { return r.Host == h }) {
+			rows = append(rows, api.Host{Host: h, Status: "away", Components: []string{}})
+		}
+	}
 	for i := range rows {
 		r := &rows[i]
+		if d, drained := p.Drained[r.Host]; drained {
+			r.Drained = &d
+			if m, runs := p.Machines[r.Host]; runs && m.Drain != d.Revision { // it has not heard of it yet
+				r.Status = component.MachineDraining
+			}
+		}
 		r.Turns, r.LostIn = []string{}, orNone(lost[r.Host])
 		for _, n := range slices.Sorted(maps.Keys(p.Components)) {
 			if slices.Contains(p.Components[n].Turn.Holders, r.Host) {

@@ -136,7 +136,7 @@ func lineUp(p etcdstate.Project, rs []Release, u Update) (ordered []Release, sam
 	}
 	var specs []component.Spec
 	for _, r := range rs {
-		if u.All && PlanFor(r, p.Components[r.Name], p.Machines).Change == "none" {
+		if u.All && PlanFor(r, p.Components[r.Name], p).Change == "none" {
 			same = append(same, r.Name)
 			continue
 		}

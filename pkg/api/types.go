@@ -33,18 +33,21 @@ type ComponentStatus struct {
 type Machine struct {
 	Host string `json:"host"`
 	component.Machine
+	Drained *component.HostDrain `json:"drained,omitempty" doc:"it is out of service"`
 }
 
 // A Host is a host of a project: what it runs, changes, and was lost in.
 type Host struct {
 	Host       string    `json:"host"`
-	Status     string    `json:"status" doc:"running, or lost"`
+	Status     string    `json:"status" doc:"running, draining, drained, lost, or away: drained, and its daemon does not run"`
 	IP         string    `json:"ip,omitempty"`
 	Version    string    `json:"version,omitempty"`
 	StartedAt  time.Time `json:"started_at,omitzero"`
 	Components []string  `json:"components"`
 	Turns      []string  `json:"turns" doc:"components it is changing"`
 	LostIn     []string  `json:"lost_in" doc:"components that wait for it: it was lost in their turn, or is their canary"`
+
+	Drained *component.HostDrain `json:"drained,omitempty" doc:"it is out of service"`
 }
 
 // A Plan is what an update would do to one component.
@@ -55,6 +58,7 @@ type Plan struct {
 	Changes     []component.Change `json:"changes"`
 	Containers  bool               `json:"containers" doc:"new containers are started"`
 	Hosts       []string           `json:"hosts" doc:"hosts that get new containers"`
+	Drained     []string           `json:"drained,omitempty" doc:"hosts out of service, which come to it later"`
 	MaxParallel int                `json:"max_parallel"`
 	Canary      int                `json:"canary,omitempty"`
 	Pull        []string           `json:"pull" doc:"hosts that run no container of the image yet"`
