@@ -34,11 +34,15 @@ func Skipped(name string, v component.View) []string {
 	return slices.DeleteFunc(Hosts(name, v), func(h string) bool { return !v.Skips(h) })
 }
 
-// takes reports whether new connections to the component are served on the host.
+// takes reports whether new connections to the component are served on the host: its ports are open, and lead to a
+// container that is not known to be sick.
 func takes(name, host string, v component.View) bool {
 	_, drained := v.Drained[host]
-	return !drained && slices.Contains(Hosts(name, v), host) &&
-		slices.ContainsFunc(v.Hosts[host].Containers, func(c component.ContainerStatus) bool { return c.Primary })
+	st := v.Hosts[host]
+	return !drained && st.RouteErr == "" && slices.Contains(Hosts(name, v), host) &&
+		slices.ContainsFunc(st.Containers, func(c component.ContainerStatus) bool {
+			return c.Primary && c.Health != component.Unhealthy
+		})
 }
 
 // LastOf are the components that nobody would serve any more if the host were drained, in order of their names.

@@ -112,6 +112,12 @@ func TestDrainAndUndrain(t *testing.T) {
 		{"the other one serves nothing", view(routed("h1")), "h1", false, ErrLast, ErrConflict},
 		{"it serves nothing itself", view(routed("h1")), "h2", false, nil, ErrConflict},
 		{"the other one is away", with(func(v *component.View) { delete(v.Machines, "h2") }), "h1", false, ErrLast, ErrConflict},
+		{"the other one's port is taken", with(func(v *component.View) {
+			st := v.Hosts["h2"]
+			st.RouteErr = "address already in use"
+			v.Hosts["h2"] = st
+		}), "h1", false, ErrLast, ErrConflict},
+		{"the other one is sick", with(func(v *component.View) { v.Hosts["h2"].Containers[0].Health = component.Unhealthy }), "h1", false, ErrLast, ErrConflict},
 		{"nobody is to serve", with(want(component.StatusStopped)), "h1", false, nil, ErrConflict},
 		{"it is lost in its turn", rollingView(changing("h4")), "h4", false, nil, ErrConflict},
 	}
