@@ -55,6 +55,26 @@ func TestDrainedHostClosesItsPortsAndNothingElse(t *testing.T) {
 	})
 }
 
+// Whoever came just before is still led to the container, and ports close though Docker Engine does not answer.
+func TestDrainedHostLeadsThoseWhoCame(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.update("v1", web())
+		w.after(3 * time.Second)
+		w.engine.fault(func(e *memEngine) { e.silent = true })
+		w.store.drain("h1", "kernel")
+		w.after(20 * time.Second)
+		if got := w.router.target("web"); got != "closed" {
+			t.Errorf("new connections go to %q while the engine is silent", got)
+		}
+		w.engine.fault(func(e *memEngine) { e.silent = false })
+		w.after(20 * time.Second)
+		w.serving("closed", "c1")
+		if ls := w.router.owned("web"); len(ls) != 1 || ls[0].TargetID != "c1" {
+			t.Errorf("who had come is led by %+v", ls)
+		}
+	})
+}
+
 // Those who are still there at the component's drain deadline are cut, and the container goes on.
 func TestDrainedHostCutsAtTheDeadline(t *testing.T) {
 	inWorld(t, func(w *world) {

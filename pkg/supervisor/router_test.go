@@ -119,10 +119,11 @@ func (r *memRouter) setConns(id string, n int) {
 func (r *memRouter) target(owner string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.listeners[owner]) == 0 {
+	ls := r.listeners[owner]
+	if len(ls) == 0 || len(ls[0].Addrs) == 0 {
 		return "closed"
 	}
-	return r.listeners[owner][0].TargetID
+	return ls[0].TargetID
 }
 
 // retired are the targets that were drained and those that were cut.

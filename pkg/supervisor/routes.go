@@ -21,11 +21,11 @@ type primary struct {
 // containers that drain.
 func (s *Supervisor) applyRoutes(ctx context.Context, u *unit, want component.Desired, turn component.Turn, cs []component.EngineContainer, rec component.Record) error {
 	p := findPrimary(cs, rec, want)
-	specs := routed(want, turn, rec, p)
+	u.routes = listeners(u.name, s.Bind, routed(want, turn, rec, p), p)
 	if u.out != nil {
-		specs = nil // nobody new comes in; links are told to go elsewhere, and who comes meanwhile is served
+		u.routes = closed(u.routes) // links are told to go elsewhere, and who comes meanwhile is served
 	}
-	err := s.Router.Apply(u.name, listeners(u.name, s.Bind, specs, p))
+	err := s.Router.Apply(u.name, u.routes)
 	for id, c := range rec.Containers {
 		if c.Stage == component.Draining {
 			s.Router.Drain(id)
@@ -98,6 +98,15 @@ func listeners(name, bind string, specs []component.Spec, p *primary) []Listener
 		for _, port := range spec.Ports {
 			taken[port.External] = true
 		}
+	}
+	return ls
+}
+
+// closed are ls without their addresses: nobody new comes in, and who has just come is served, or held.
+func closed(ls []Listener) []Listener {
+	ls = slices.Clone(ls)
+	for i := range ls {
+		ls[i].Addrs = nil
 	}
 	return ls
 }

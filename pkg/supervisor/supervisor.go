@@ -373,6 +373,9 @@ func (s *Supervisor) pass(ctx context.Context, u *unit) (time.Time, error) {
 	u.spare(want)
 	have, err := s.observe(ctx, u, view, want, turn)
 	if err != nil {
+		if out != nil { // to close ports takes nothing from the engine
+			err = errors.Join(err, s.Router.Apply(u.name, closed(u.routes)))
+		}
 		s.publishBlind(u, want, err)
 		return time.Time{}, err
 	}

@@ -20,6 +20,7 @@ type unit struct {
 	lastErr  string
 	lastVerb string
 	startErr startError
+	routes   []Listener           // as of the last pass
 	routeErr string               // why ports are not as they were asked for, as of the last pass
 	mark     mark                 // of the rollout
 	hosts    mark                 // those that run the component
