@@ -60,7 +60,8 @@ func (g *gantryd) forgetCmd() *cobra.Command {
 		Use: "forget PROJECT HOST", Short: "Let rollouts wait no longer for a host that is gone for good",
 		Long: `A host that was lost in the middle of a turn counts as unavailable, and rollouts wait for
 it, as for a canary. This takes it off the list, and another host becomes the canary. A
-host whose daemon runs cannot be forgotten.`,
+host that was drained is no longer, should one of that name come back. A host whose daemon
+runs cannot be forgotten.`,
 		Example: "  gantryd forget shop h3",
 		Args:    args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -74,13 +75,13 @@ func (g *gantryd) forget(ctx context.Context, c *etcdstate.Client, project, host
 	if err != nil {
 		return err
 	}
-	waited, err := c.Forget(ctx, project, host)
+	waited, drained, err := c.Forget(ctx, project, host)
 	switch {
 	case errors.Is(err, etcdstate.ErrAlive):
 		return fail(exitRefused, "host %s is alive: its daemon runs", host).withHint("stop it first; what it serves goes on")
 	case err != nil:
 		return err
-	case len(waited) == 0:
+	case len(waited) == 0 && !drained:
 		return fail(exitNotFound, "nothing waits for a host named %s", host).withHint("'gantryd hosts %s' lists them", project)
 	}
 	fmt.Fprintf(g.env.Out, "Forgot host %s: nothing waits for it any more\n", host)

@@ -69,6 +69,8 @@ func TestHostDrain(t *testing.T) {
 	f.etcd.Delete(t, "/gantryd/projects/shop/machines/h1/state")
 	f.want(exitOK, "h1    away", "hosts", "shop")
 	f.want(exitOK, "Host h1: its daemon does not run", "host", "drain", "shop", "h1", "--wait")
+	f.want(exitOK, "Forgot host h1", "forget", "shop", "h1")
+	f.want(exitNotFound, "Unknown host: h1", "host", "undrain", "shop", "h1")
 }
 
 func TestHostDrainWaits(t *testing.T) {
@@ -80,7 +82,7 @@ func TestHostDrainWaits(t *testing.T) {
 	rev := f.all()["/gantryd/projects/shop/drains/h1"].Revision
 	f.serves("h1", 2, time.Now())
 	f.says("h1", component.MachineDrained, rev-1) // of an earlier drain
-	f.want(exitFailed, "2 connections left", "host", "drain", "shop", "h1", "--wait", "--timeout", "300ms")
+	f.want(exitFailed, "2 connections left", "host", "drain", "shop", "h1", "--wait", "--timeout", "3s")
 	f.want(exitOK, "web: host h1: container c-h1", "drain", "shop", "--host", "h1")
 	f.says("h1", component.MachineDrained, rev)
 	f.want(exitOK, "Host h1: no connection is left", "host", "drain", "shop", "h1", "--wait")

@@ -85,17 +85,17 @@ func TestForget(t *testing.T) {
 	b := f.host(t, "b", etcdstate.StoreOptions{})
 	g := f.ready(t, "web", "sha256:aa")
 	a.takeTurn(t, "web", g)
-	_, err := f.client.Forget(t.Context(), "p", "a")
+	_, _, err := f.client.Forget(t.Context(), "p", "a")
 	wantErr(t, "Forget of a host that is alive", err, etcdstate.ErrAlive)
 	a.stop(t)
 	f.revoke(t, "a")
 	eventually(t, "free turn", func() bool { return len(b.View("web").Turn.Holders) == 0 })
-	waited, err := f.client.Forget(t.Context(), "p", "a")
+	waited, _, err := f.client.Forget(t.Context(), "p", "a")
 	wantNil(t, "Forget", err)
 	if !slices.Equal(waited, []string{"web"}) {
 		t.Errorf("waited for it: %v", waited)
 	}
-	if waited, err = f.client.Forget(t.Context(), "p", "a"); err != nil || waited != nil {
+	if waited, _, err = f.client.Forget(t.Context(), "p", "a"); err != nil || waited != nil {
 		t.Errorf("Forget again = %v, %v", waited, err)
 	}
 	eventually(t, "no lost host", func() bool { return len(b.View("web").Changing) == 0 })
@@ -119,7 +119,7 @@ func TestForgetCanary(t *testing.T) {
 	a.takeTurn(t, "web", g)
 	wantNil(t, "EndTurn", a.EndTurn(t.Context(), "web", status("a", g), nil))
 	eventually(t, "canary", func() bool { return slices.Equal(b.View("web").Rollout.Canaries, []string{"a"}) })
-	_, err := f.client.Forget(t.Context(), "p", "a")
+	_, _, err := f.client.Forget(t.Context(), "p", "a")
 	wantErr(t, "Forget of a host that is alive", err, etcdstate.ErrAlive)
 	a.stop(t)
 	f.revoke(t, "a")
@@ -133,7 +133,7 @@ func TestForgetCanary(t *testing.T) {
 		t.Fatal("nobody waits for the canary")
 	}
 
-	waited, err := f.client.Forget(t.Context(), "p", "a")
+	waited, _, err := f.client.Forget(t.Context(), "p", "a")
 	wantNil(t, "Forget", err)
 	if !slices.Equal(waited, []string{"web"}) {
 		t.Errorf("waited for it: %v", waited)
@@ -146,7 +146,7 @@ func TestForgetCanary(t *testing.T) {
 	if r := b.View("web").Rollout; r.Generation != g || !slices.Equal(r.Canaries, []string{"b"}) {
 		t.Errorf("record = %+v", r)
 	}
-	if waited, err = f.client.Forget(t.Context(), "p", "a"); err != nil || waited != nil {
+	if waited, _, err = f.client.Forget(t.Context(), "p", "a"); err != nil || waited != nil {
 		t.Errorf("Forget again = %v, %v", waited, err)
 	}
 	if got := b.View("db").Desired.Generation; got != other {

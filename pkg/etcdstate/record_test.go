@@ -73,7 +73,7 @@ func TestFieldsOfANewerVersionAreKept(t *testing.T) {
 	if m := fields(record); m["paused"].(map[string]any)["until"] != "noon" || m["promoted"] == nil {
 		t.Errorf("PutRollout: a field inside is lost, there is %v", m)
 	}
-	if _, err := f.client.Forget(t.Context(), "p", "h9"); err != nil || len(fields(record)["canaries"].([]any)) != 1 {
+	if _, _, err := f.client.Forget(t.Context(), "p", "h9"); err != nil || len(fields(record)["canaries"].([]any)) != 1 {
 		t.Fatalf("Forget = %v, record %v", err, fields(record))
 	}
 	kept("Forget", record)

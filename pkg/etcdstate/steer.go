@@ -68,17 +68,34 @@ func (c *Client) steer(ctx context.Context, data *cache, name string, v componen
 }
 
 // Forget takes away what components wait for of a host that is gone for good: that it was lost in turns, and
-// that it is a canary. It returns the components that waited for it. ErrAlive when its daemon runs. Each
-// component is one transaction: after an error some may have forgotten it, and it is safe to repeat.
-func (c *Client) Forget(ctx context.Context, project, host string) ([]string, error) {
+// that it is a canary; and the word by which it is out of service. It returns the components that waited for it, and
+// whether there was such a word. ErrAlive when its daemon runs. Each component is one transaction: after an error some
+// may have forgotten it, and it is safe to repeat.
+func (c *Client) Forget(ctx context.Context, project, host string) (waited []string, drained bool, err error) {
 	if err := cmp.Or(checkName("project", project), checkName("host", host)); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	waited, err := c.forget(ctx, projectKeys(project), host)
+	k := projectKeys(project)
+	if waited, err = c.forget(ctx, k, host); err == nil {
+		drained, err = c.forgetDrain(ctx, k, host)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("forget host %q: %w", host, err)
+		return nil, false, fmt.Errorf("forget host %q: %w", host, err)
 	}
-	return waited, nil
+	return waited, drained, nil
+}
+
+// forgetDrain takes away the word by which a host whose daemon does not run is out of service, and says whether there
+// was one.
+func (c *Client) forgetDrain(ctx context.Context, k keys, host string) (bool, error) {
+	resp, err := c.txn(ctx, []clientv3.Cmp{unchanged(k.machine(host), 0)}, []clientv3.Op{clientv3.OpDelete(k.drain(host))}, nil)
+	switch {
+	case err != nil:
+		return false, err
+	case !resp.Succeeded:
+		return false, ErrAlive
+	}
+	return resp.Responses[0].GetResponseDeleteRange().Deleted > 0, nil
 }
 
 func (c *Client) forget(ctx context.Context, k keys, host string) ([]string, error) {
