@@ -61,6 +61,9 @@ func claimOf(dir string) (string, error) {
 // ours reports whether a process of this user has the socket of that name: anybody may take a name.
 func ours(name string) (yes bool) {
 	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: name, Net: "unix"})
+	if errors.Is(err, syscall.EAGAIN) {
+		return true // nobody takes connections off its queue, and many have asked
+	}
 	if err != nil {
 		return false
 	}
