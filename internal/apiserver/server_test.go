@@ -54,6 +54,7 @@ func TestBadRequests(t *testing.T) {
 		{"unknown field", "POST", "/v2/projects/shop/rollouts", `{"components":["web"],"x":1}`, nil, 422, api.CodeInvalid},
 		{"wrong type", "POST", "/v2/projects/shop/rollouts", `{"components":"web"}`, nil, 422, api.CodeInvalid},
 		{"bad policy", "POST", "/v2/projects/shop/rollouts", `{"components":["web"],"policy":["rollout.maxParallel=x"]}`, nil, 422, api.CodeInvalid},
+		{"policy about something else", "POST", "/v2/projects/shop/rollouts", `{"components":["web"],"policy":["privileged=true"]}`, nil, 422, api.CodeInvalid},
 		{"another content type", "POST", "/v2/projects/shop/rollouts", `{"all":true}`, []string{"Content-Type", "text/plain"}, 415, api.CodeMediaType},
 		{"large body", "PUT", "/v2/projects/shop/config", large, nil, 413, api.CodeTooLarge},
 		{"config without a condition", "PUT", "/v2/projects/shop/config", "{}", nil, 428, api.CodePreconditionRequired},

@@ -118,6 +118,11 @@ func policed(s component.Spec, overrides []string) (component.Spec, error) {
 	if len(overrides) == 0 {
 		return s, nil
 	}
+	for _, o := range overrides {
+		if key := config.OverrideKey(o); key != "rollout" { // else who may deploy could say what runs as root
+			return s, mistake(Invalid, "a policy is about rollout, such as rollout.maxParallel=2, and not about %q", key)
+		}
+	}
 	s, err := config.Override(s, overrides)
 	if err == nil {
 		err = config.Validate(component.Project{Components: []component.Spec{s}})

@@ -105,7 +105,7 @@ type Update struct {
 	Reason       string   `json:"reason,omitempty" maxLength:"1000"`
 	Pull         string   `json:"pull,omitempty" enum:"missing,always,never" doc:"when the server pulls the image first; missing when it is not said"`
 	Restart      bool     `json:"restart,omitempty" doc:"new containers even when image and configuration are the same"`
-	Policy       []string `json:"policy,omitempty" doc:"for this update, such as rollout.maxParallel=2"`
+	Policy       []string `json:"policy,omitempty" pattern:"^rollout\\." doc:"for this update, such as rollout.maxParallel=2"`
 	IfGeneration *int64   `json:"if_generation,omitempty" doc:"of the one component: only when this generation is asked for still; 0: nothing is yet"`
 }
 

@@ -53,6 +53,15 @@ func Override(spec component.Spec, overrides []string) (component.Spec, error) {
 	return result, nil
 }
 
+// OverrideKey is the first key of an override's field, without its quotes; empty when it has none.
+func OverrideKey(o string) string {
+	key, _, err := overrideKey(o)
+	if err != nil {
+		return ""
+	}
+	return key
+}
+
 // splitOverride takes o apart. field is the text of path as it was written.
 func splitOverride(o string) (field string, path []string, value string, err error) {
 	rest := o
