@@ -55,7 +55,7 @@ has it; the history of releases shows it as token:NAME.`,
 				return fail(exitUsage, "--role: %w", err)
 			case expires < 0:
 				return fail(exitUsage, "--expires %v: it would never count", expires)
-			case slices.Contains(projects, ""):
+			case slices.Contains(projects, ""), cmd.Flags().Changed("project") && len(projects) == 0: // which would be all
 				return fail(exitUsage, "--project: a project has a name")
 			case a[0] == "" || clean(a[0]) != a[0]:
 				return fail(exitUsage, "%q is no name", a[0])

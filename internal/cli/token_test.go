@@ -33,6 +33,8 @@ func TestTokenCommands(t *testing.T) {
 		{"create", "x", "--role", "viewer", "--expires", "-1h"},
 		{"create", "a\nb", "--role", "viewer"},
 		{"create", "--role", "viewer"},
+		{"create", "x", "--role", "viewer", "--project", ""},
+		{"create", "x", "--role", "viewer", "--project", "shop,"},
 	} {
 		if o := f.gantryd("", append([]string{"token"}, args...)...); o.code != exitUsage {
 			t.Errorf("token %v = %+v", args, o)
