@@ -191,6 +191,58 @@ func TestStreamsEndWhenTheirTokenExpires(t *testing.T) {
 	})
 }
 
+// update asks for web to be updated, and sends the status of the answer; 0 when none came.
+func (r *rig) update(token string) <-chan int {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(r.t.Context(), "POST", r.url+"/v2/projects/shop/rollouts", strings.NewReader(`{"components":["web"]}`))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	answered := make(chan int, 1)
+	go func() {
+		status := 0
+		defer func() { answered <- status }()
+		resp, err := client.Do(req)
+		if err != nil {
+			r.t.Errorf("update: %v", err)
+			return
+		}
+		_ = resp.Body.Close()
+		status = resp.StatusCode
+	}()
+	return answered
+}
+
+// TestLongWork takes longer to find an image than a body may take to come: the request goes on.
+func TestLongWork(t *testing.T) {
+	r := newRig(t, func(_ *Options, s *Server) {
+		if s != nil {
+			s.body = 500 * time.Millisecond
+		}
+	})
+	for path, item := range r.server.document.Paths {
+		if op := item.Post; op != nil && op.BodyReadTimeout >= 0 {
+			t.Errorf("%s sets a deadline after the body has come", path)
+		}
+	}
+	w := *r.server.work.Load()
+	w.images = func(ctx context.Context, ref, when string) (component.Image, string, error) {
+		select {
+		case <-time.After(2 * r.server.body):
+			return images(ctx, ref, when)
+		case <-ctx.Done():
+			return component.Image{}, "", ctx.Err()
+		}
+	}
+	r.server.work.Store(&w)
+	_, token := r.token(etcdstate.Token{Name: "ci", Role: "deployer"})
+	if got := <-r.update(token); got != http.StatusAccepted {
+		t.Errorf("the update = %d", got)
+	}
+}
+
 // TestGracefulStop ends the server while a stream is open and a request under way: the stream ends at once,
 // the request is answered.
 func TestGracefulStop(t *testing.T) {
@@ -205,11 +257,12 @@ func TestGracefulStop(t *testing.T) {
 		return images(ctx, ref, when)
 	}
 	r.server.work.Store(&w)
-	answered := make(chan int, 1)
-	go func() {
-		answered <- r.do("POST", "/v2/projects/shop/rollouts", `{"components":["web"]}`, "Authorization", "Bearer "+token).status
-	}()
-	<-under
+	answered := r.update(token)
+	select {
+	case <-under:
+	case got := <-answered:
+		t.Fatalf("answered %d too early", got)
+	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- r.stop() }()
 	if e, ok := stream.next(); ok {

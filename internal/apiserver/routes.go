@@ -111,7 +111,7 @@ func (r route) operation(a huma.API) huma.Operation {
 	return huma.Operation{
 		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary, DefaultStatus: r.status,
 		Description: "Needs the role " + string(r.need) + ".", Metadata: map[string]any{roleKey: r.need},
-		MaxBodyBytes: maxBody, BodyReadTimeout: bodyWithin,
+		MaxBodyBytes: maxBody, BodyReadTimeout: -1, // the body is read by then: a deadline would end the request in the middle of its work,
 		Responses: map[string]*huma.Response{"default": failure},
 	}
 }

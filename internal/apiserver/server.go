@@ -65,7 +65,8 @@ type Server struct {
 	handler  http.Handler
 	document *huma.OpenAPI
 	work     atomic.Pointer[work]
-	head     time.Duration
+	head     time.Duration // the head of a request comes within it
+	body     time.Duration // and all of it within this
 	addr     atomic.Pointer[net.TCPAddr]
 }
 
@@ -81,7 +82,7 @@ func New(o Options) (*Server, error) {
 	if o.AccessLog == nil {
 		o.AccessLog = io.Discard
 	}
-	s := &Server{o: o, tokens: newTokens(), limiter: newLimiter(), streams: make(chan struct{}, maxStreams), head: headWithin}
+	s := &Server{o: o, tokens: newTokens(), limiter: newLimiter(), streams: make(chan struct{}, maxStreams), head: headWithin, body: bodyWithin}
 	if _, _, err := net.SplitHostPort(o.Addr); err != nil {
 		return nil, fmt.Errorf("address of the API: %w", err)
 	}
@@ -251,7 +252,7 @@ func (s *Server) poll(ctx context.Context) {
 func (s *Server) bound(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
-		_ = rc.SetReadDeadline(time.Now().Add(bodyWithin)) // every server of ours knows deadlines
+		_ = rc.SetReadDeadline(time.Now().Add(s.body)) // every server of ours knows deadlines
 		_ = rc.SetWriteDeadline(time.Now().Add(workWithin + writeWithin))
 		next.ServeHTTP(w, r)
 	})
@@ -266,7 +267,7 @@ func (s *Server) read(next http.Handler) http.Handler {
 			answer(w, r, problem(http.StatusRequestEntityTooLarge, "the body has more than %d bytes", maxBody))
 			return
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			answer(w, r, problem(http.StatusRequestTimeout, "the body did not come within %v", bodyWithin))
+			answer(w, r, problem(http.StatusRequestTimeout, "the body did not come within %v", s.body))
 			return
 		case err != nil:
 			answer(w, r, problem(http.StatusBadRequest, "the body cannot be read"))
