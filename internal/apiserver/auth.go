@@ -32,25 +32,26 @@ func who(ctx context.Context) identity {
 func (s *Server) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		client, now := clientOf(r), time.Now()
-		if wait := s.limiter.wait(client, now); wait > 0 {
-			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-			answer(w, r, problem(http.StatusTooManyRequests, "too many wrong credentials from %s: wait %v", client, wait.Round(time.Second)))
-			return
-		}
 		header := r.Header.Get("Authorization")
-		if header == "" {
-			s.challenge(w, r, "this needs a credential: a token, or a user name and password")
-			return
+		text, token := tokenOf(r, header)
+		i, ok := s.tokens.holder(text, now)
+		wait := s.limiter.wait(client, now)
+		if !ok && wait == 0 && !token {
+			i, ok = s.user(r)
 		}
-		i, ok := s.identify(r, header, now)
 		switch {
-		case ok:
+		case ok: // a token even from an address that has to wait: nobody guesses one, and others may share the address
 			if e := entryOf(r.Context()); e != nil {
 				e.who = i.who
 			}
 			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, i)))
-		case !s.tokens.ready():
+		case token && !s.tokens.ready():
 			answer(w, r, problem(http.StatusServiceUnavailable, "etcd does not answer: nobody knows which tokens count"))
+		case wait > 0:
+			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+			answer(w, r, problem(http.StatusTooManyRequests, "too many wrong credentials from %s: wait %v", client, wait.Round(time.Second)))
+		case header == "":
+			s.challenge(w, r, "this needs a credential: a token, or a user name and password")
 		default:
 			s.limiter.failed(client, now)
 			s.challenge(w, r, "the credential does not count")
@@ -66,23 +67,22 @@ func (s *Server) challenge(w http.ResponseWriter, r *http.Request, detail string
 	answer(w, r, problem(http.StatusUnauthorized, "%s", detail))
 }
 
-// identify is whose credential the request has.
-func (s *Server) identify(r *http.Request, header string, now time.Time) (identity, bool) {
-	scheme, rest, _ := strings.Cut(header, " ")
-	if strings.EqualFold(scheme, "Bearer") {
-		return s.tokens.holder(strings.TrimSpace(rest), now)
+// tokenOf is the text of the token that the request has, if that is what it has.
+func tokenOf(r *http.Request, header string) (text string, ok bool) {
+	if scheme, rest, _ := strings.Cut(header, " "); strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(rest), true
 	}
-	user, password, ok := r.BasicAuth()
-	if !ok {
+	_, password, ok := r.BasicAuth()
+	return password, ok && strings.HasPrefix(password, prefix) // for clients that know no other way
+}
+
+// user is who has the user name and the password, if the request has them.
+func (s *Server) user(r *http.Request) (identity, bool) {
+	name, password, ok := r.BasicAuth()
+	if !ok || s.o.Basic == nil {
 		return identity{}, false
 	}
-	if strings.HasPrefix(password, prefix) { // a token, for clients that know no other way
-		return s.tokens.holder(password, now)
-	}
-	if s.o.Basic == nil {
-		return identity{}, false
-	}
-	right := same(user, s.o.Basic.Username) & same(password, s.o.Basic.Password)
+	right := same(name, s.o.Basic.Username) & same(password, s.o.Basic.Password)
 	return identity{who: "user:" + s.o.Basic.Username, role: s.o.Basic.Role}, right == 1
 }
 

@@ -2,7 +2,9 @@ package apiserver
 
 import (
 	"encoding/base64"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -159,11 +161,43 @@ func TestWrongCredentialsAreLimited(t *testing.T) {
 			t.Fatalf("failure %d: %d", i, a.status)
 		}
 	}
+	_, text := r.token(etcdstate.Token{Name: "ci", Role: "viewer"})
+	if a := r.do("GET", "/v2/projects", "", "Authorization", "Bearer "+text); a.status != http.StatusOK {
+		t.Errorf("a token that counts, from the same address: %d", a.status)
+	}
 	for _, header := range []string{"Bearer wrong", "", "Basic " + base64.StdEncoding.EncodeToString([]byte("root:pässword"))} {
 		a := r.do("GET", "/v2/projects", "", "Authorization", header)
 		if a.status != http.StatusTooManyRequests || a.code != api.CodeTooMany || a.header.Get("Retry-After") == "" {
 			t.Errorf("%q after all failures: %d %v", header, a.status, a.header)
 		}
+	}
+}
+
+// TestPasswordsAreLimitedWithoutTokens guesses the password while nobody knows the tokens.
+func TestPasswordsAreLimitedWithoutTokens(t *testing.T) {
+	o := Options{Addr: "127.0.0.1:0", Basic: &Basic{Username: "root", Password: "right", Role: Admin}, Log: slog.New(slog.DiscardHandler)}
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.limiter.every = time.Hour
+	status := func(user, password string) int {
+		req := httptest.NewRequest("GET", "/v2/projects", nil)
+		req.SetBasicAuth(user, password)
+		w := httptest.NewRecorder()
+		s.handler.ServeHTTP(w, req)
+		return w.Code
+	}
+	for range failuresAtOnce {
+		if got := status("root", "wrong"); got != http.StatusUnauthorized {
+			t.Fatalf("a wrong password: %d", got)
+		}
+	}
+	if got := status("root", "right"); got != http.StatusTooManyRequests {
+		t.Errorf("a password after all failures: %d", got)
+	}
+	if got := status("x", prefix+"aaaaaaaaaa_0"); got != http.StatusServiceUnavailable {
+		t.Errorf("a token: %d", got)
 	}
 }
 
@@ -189,6 +223,12 @@ func TestLimiter(t *testing.T) {
 	l.failed(a, now.Add(failureEvery))
 	if w := l.wait(a, now.Add(failureEvery)); w != failureEvery {
 		t.Errorf("wait = %v after one more failure", w)
+	}
+	for range 100 * failuresAtOnce {
+		l.failed(b, now)
+	}
+	if w := l.wait(b, now); w > 2*failuresAtOnce*failureEvery {
+		t.Errorf("wait = %v after many failures at once", w)
 	}
 	x, y := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::ffff:2")
 	for range failuresAtOnce {

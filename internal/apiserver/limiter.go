@@ -13,8 +13,8 @@ const (
 	maxClients     = 10_000          // addresses that are remembered
 )
 
-// A limiter counts failures for each client address. After too many, the address has to wait, whatever it
-// sends: else who guesses would learn of a hit.
+// A limiter counts failures for each client address. After too many, the address has to wait, whatever
+// password it sends: else who guesses would learn of a hit.
 type limiter struct {
 	burst int
 	every time.Duration
@@ -50,7 +50,11 @@ func (l *limiter) failed(client netip.Addr, now time.Time) {
 	if _, known := l.clients[key]; !known && len(l.clients) >= maxClients {
 		l.forget(now)
 	}
-	l.clients[key] = until.Add(l.every)
+	until = until.Add(l.every)
+	if most := now.Add(2 * time.Duration(l.burst) * l.every); until.After(most) {
+		until = most // requests at the same time count together
+	}
+	l.clients[key] = until
 }
 
 // forget makes place: of the forgiven, or else of the one that is forgiven first.
