@@ -78,14 +78,17 @@ func told(host string, v component.View) *component.Traffic {
 	return nil
 }
 
-// look notes what the old release had before, and whether it still serves.
+// look notes what the old release had before, and whether it still serves. A host that tells nothing may serve it;
+// one that is out of service takes no new connections, whatever it has.
 func (g *Guard) look(name string, v component.View) {
 	g.before, g.apart = component.Tally{}, true
 	for _, h := range Hosts(name, v) {
-		if t := told(h, v); t != nil {
+		t := told(h, v)
+		if t != nil {
 			g.before = g.before.Plus(t.Before)
-			g.apart = g.apart && !t.Old
 		}
+		_, out := v.Drained[h]
+		g.apart = g.apart && (out || t != nil && !t.Old)
 	}
 	g.errors.learn(failures(g.before))
 	if g.limit > 0 {

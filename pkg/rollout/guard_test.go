@@ -62,6 +62,9 @@ func (g *guarded) tally(u users) component.Tally {
 func (g *guarded) pass(old, fresh users) (component.Rollout, bool) {
 	g.slot++
 	for i, h := range rollout.Hosts("web", g.view) {
+		if g.view.Hosts[h].Traffic == nil {
+			continue
+		}
 		t := *g.view.Hosts[h].Traffic
 		s := component.Slot{Slot: g.slot}
 		if t.Old = i >= g.fresh; t.Old {
@@ -238,6 +241,36 @@ func TestGuardJudgesEachTryAnew(t *testing.T) {
 	}
 	if n, _ := g.until(12, fine, fails); n > 12 {
 		t.Error("what is bad later is not found")
+	}
+}
+
+// TestGuardKnowsWhetherTheOldReleaseServes has all users come to a bad release on all hosts but the last, which is as the
+// case says. Only when that one serves the old release to nobody is the new one compared with what was before.
+func TestGuardKnowsWhetherTheOldReleaseServes(t *testing.T) {
+	tests := []struct {
+		name  string
+		last  func(*guarded)
+		halts bool
+	}{
+		{"in service", func(*guarded) {}, false},
+		{"drained", func(g *guarded) { g.view.Drained = map[string]component.HostDrain{"c": {}} }, true},
+		{"tells nothing", func(g *guarded) { g.view.Hosts["c"] = component.HostStatus{Target: 6} }, false},
+		{"drained, tells nothing", func(g *guarded) {
+			g.view.Hosts["c"] = component.HostStatus{Target: 6}
+			g.view.Drained = map[string]component.HostDrain{"c": {}}
+		}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			g := guardedFleet(3, 0, both(), 1)
+			g.until(30, always(users{20, 0, 0}), always(users{}))
+			g.fresh = 2
+			tt.last(g)
+			n, r := g.until(12, always(users{}), always(users{20, 1, 0}))
+			if halts := n <= 12; halts != tt.halts {
+				t.Errorf("halts: %v (%s), want %v", halts, r.Reason, tt.halts)
+			}
+		})
 	}
 }
 
