@@ -124,3 +124,104 @@ func TestGuardComparesWithOtherHosts(t *testing.T) {
 		}
 	})
 }
+
+// silence makes the engine say nothing, or answer again, and tells of it.
+func (w *world) silence(silent bool) {
+	w.engine.fault(func(e *memEngine) { e.silent = silent })
+	w.engine.mu.Lock()
+	changed := w.engine.changed
+	w.engine.mu.Unlock()
+	changed("")
+	w.after(0)
+}
+
+// While the engine is away, connections go to where the containers were. No release is to blame for what becomes of them.
+func TestGuardLooksAwayWhileTheEngineIsAway(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.update("v1", guarded())
+		w.users(time.Minute)
+		gen := w.update("v2", guarded())
+		w.users(20 * time.Second)
+		w.silence(true)
+		if w.published().Traffic != nil {
+			t.Errorf("published of users while the engine is away: %+v", w.published().Traffic)
+		}
+		w.users(10*time.Second, "c2")
+		w.silence(false)
+		w.users(20 * time.Second)
+		if r := w.rollout(); r.Generation != gen || r.Status != component.RolloutProgressing {
+			t.Errorf("rollout = %+v, want it to go on", r)
+		}
+		if tr := w.published().Traffic; tr == nil || tr.Newest() < component.SlotAt(time.Now())-1 {
+			t.Errorf("published of users when the engine is back: %+v", tr)
+		}
+		w.users(20*time.Second, "c2")
+		if d := w.store.View("web").Desired; d.Generation == gen {
+			t.Errorf("rollout = %+v, want a rollback for what is seen", w.rollout())
+		}
+	})
+}
+
+// A new rollout is not said of users in the last one's name, while the containers cannot be seen.
+func TestGuardTellsOnlyOfItsRollout(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.update("v1", guarded())
+		w.users(time.Minute)
+		w.update("v2", guarded())
+		w.users(20 * time.Second)
+		w.engine.fault(func(e *memEngine) { e.silent, e.images["v3"] = true, true })
+		gen := w.update("v3", guarded())
+		w.users(10 * time.Second)
+		if st := w.published(); st.Target != gen || st.Traffic != nil {
+			t.Errorf("published for generation %d: %+v, want nothing of users", st.Target, st.Traffic)
+		}
+		w.silence(false)
+		w.users(10 * time.Second)
+		if tr := w.published().Traffic; tr == nil || tr.Before.Tries == 0 {
+			t.Errorf("published of users: %+v, want the release before", tr)
+		}
+	})
+}
+
+// What a release had that was rolled back is not held to the credit of the next one.
+func TestGuardComparesWithWhatServed(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.update("v1", guarded())
+		w.users(time.Minute)
+		bad := w.update("v2", guarded())
+		w.users(25*time.Second, "c2")
+		w.users(10 * time.Second)
+		if d := w.store.View("web").Desired; d.Generation == bad || w.store.rollbacks != 1 {
+			t.Fatalf("desired state = %+v", d)
+		}
+		w.engine.fault(func(e *memEngine) { e.images["v3"] = true })
+		w.update("v3", guarded())
+		w.users(10 * time.Second)
+		if tr := w.published().Traffic; tr == nil || tr.Old || tr.Before.Tries < 400 || tr.Before.Failed() > 0 {
+			t.Errorf("published of users: %+v, want of the release before what v1 had", tr)
+		}
+	})
+}
+
+// What becomes of a connection in a slot without another one is counted with the next one.
+func TestGuardCountsWhatHappensLater(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.update("v1", guarded())
+		w.users(time.Minute)
+		w.update("v2", guarded())
+		w.users(10 * time.Second)
+		target := w.router.target("web")
+		w.after(3 * component.SlotLength)
+		w.router.visited(target, 0, 3)
+		w.after(3 * component.SlotLength)
+		w.router.visited(target, 4, 0)
+		w.after(3 * component.SlotLength)
+		var newest component.Slot
+		if tr := w.published().Traffic; tr != nil {
+			newest = tr.In(tr.Newest())
+		}
+		if newest.New.Tries != 4 || newest.New.Errors != 3 {
+			t.Errorf("newest slot %+v, want 4 tries of which 3 failed", newest)
+		}
+	})
+}

@@ -55,16 +55,18 @@ func (u *unit) tell(st component.HostStatus) {
 	u.next, u.status = &st, st
 }
 
-// publishBlind tells that the host cannot see its containers, and why. What it saw last stands.
+// publishBlind tells that the host cannot see its containers, and why. What it saw last stands, but what users see is
+// not told until it sees them again.
 func (s *Supervisor) publishBlind(u *unit, want component.Desired, err error) {
 	rec := u.record()
 	u.mu.Lock()
+	u.counted.blinded(component.SlotAt(now()))
 	st := u.status
 	if st.Host == "" {
 		st = component.HostStatus{Host: s.Host, Failure: rec.Failure, Containers: remembered(rec)}
 	}
 	u.mu.Unlock()
-	st.Target, st.Step, st.Detail = want.Generation, component.StepWaiting, err.Error()
+	st.Target, st.Step, st.Detail, st.Traffic = want.Generation, component.StepWaiting, err.Error(), nil
 	u.tell(st)
 	s.poke()
 }

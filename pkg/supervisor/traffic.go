@@ -19,8 +19,12 @@ type counted struct {
 	last  map[string]component.Tally // by container, since the router knows it
 	slots []sample
 
+	blind bool // its containers could not be seen at some time since the last slot ended
+	sees  bool // they can be seen again
+
 	guarded bool            // a release is rolled out under a guard
 	hash    string          // of that release
+	from    string          // of the last primary that was of another one
 	before  component.Tally // of the release before, until it served no more
 }
 
@@ -61,16 +65,21 @@ func (s *Supervisor) sample(u *unit, slot int64) bool {
 	for id, e := range u.seen {
 		all := s.Router.Tally(id)
 		last[id] = all
-		if news := all.Minus(c.last[id]); news.Tries > 0 {
+		switch news := all.Minus(c.last[id]); {
+		case c.blind:
+		case news.Tries > 0:
 			is.by[e.Hash] = is.by[e.Hash].Plus(news)
+		case news.Tries == 0:
+			last[id] = c.last[id] // what became of earlier tries counts with the next one
 		}
 	}
-	c.last = last
+	blind := c.blind
+	c.last, c.blind = last, c.blind && !c.sees
 	if len(is.by) > 0 {
 		c.slots = append(c.slots, is)
 	}
 	c.slots = slices.DeleteFunc(c.slots, func(o sample) bool { return o.slot <= slot-keepSlots || o.slot > slot })
-	if !c.guarded || u.status.Host == "" {
+	if blind || !c.guarded || u.status.Host == "" {
 		return false
 	}
 	st := u.status
@@ -82,20 +91,33 @@ func (s *Supervisor) sample(u *unit, slot int64) bool {
 	return true
 }
 
+// blinded takes back what was counted while the containers may have been gone: routes lead to where they were until they
+// are seen again, for which no release is to blame. The unit's mu is held.
+func (c *counted) blinded(slot int64) {
+	c.blind, c.sees = true, false
+	c.slots = slices.DeleteFunc(c.slots, func(o sample) bool { return o.slot >= slot-1 })
+}
+
 // guard notes whether want is rolled out under a guard, and returns what users see of it, if so.
 func (u *unit) guard(want component.Desired, r component.Rollout) *component.Traffic {
 	v := component.View{Desired: want, Rollout: r}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	c := &u.counted
+	c.sees = true
 	c.guarded = v.Guarded().On() && v.Record().Status == component.RolloutProgressing
 	if !c.guarded {
 		c.hash, c.before = "", component.Tally{}
 		return nil
 	}
 	if hash := want.Release().Hash(); hash != c.hash {
-		c.hash = hash
-		c.before = c.old()
+		c.hash, c.before = hash, component.Tally{}
+		if primary, serves := u.seen[u.rec.Primary]; serves && primary.Hash != hash {
+			c.from = primary.Hash
+		}
+		if c.from != hash {
+			c.before = c.of(c.from)
+		}
 	}
 	return u.traffic()
 }
@@ -106,7 +128,7 @@ func (u *unit) traffic() *component.Traffic {
 	primary, serves := u.seen[u.rec.Primary]
 	t := &component.Traffic{Old: serves && primary.Hash != c.hash}
 	if t.Old {
-		c.before = c.old()
+		c.from, c.before = primary.Hash, c.of(primary.Hash)
 	}
 	t.Before = c.before
 	for _, s := range c.slots[max(0, len(c.slots)-tellSlots):] {
@@ -121,14 +143,10 @@ func (u *unit) traffic() *component.Traffic {
 	return t
 }
 
-// old is what all releases had but the one that is rolled out.
-func (c *counted) old() (sum component.Tally) {
+// of is what the release of that hash had.
+func (c *counted) of(hash string) (sum component.Tally) {
 	for _, s := range c.slots {
-		for hash, tally := range s.by {
-			if hash != c.hash {
-				sum = sum.Plus(tally)
-			}
-		}
+		sum = sum.Plus(s.by[hash])
 	}
 	return sum
 }
