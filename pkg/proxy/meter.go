@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Measures are what clients saw of one target since the proxy knows it.
@@ -67,11 +69,18 @@ func (m *meter) reached() { m.tries.Add(1) }
 
 // missed counts one that did not at the first attempt, unless that is no fault of the target.
 func (m *meter) missed(err error) {
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) || isShortage(err) {
 		return
 	}
 	m.tries.Add(1)
 	m.unreached.Add(1)
+}
+
+// isShortage reports whether this process or its machine lacks what a connection needs: files, ports or memory.
+func isShortage(err error) bool {
+	return slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.EADDRNOTAVAIL, unix.ENOBUFS, unix.ENOMEM}, func(shortage error) bool {
+		return errors.Is(err, shortage)
+	})
 }
 
 // broke counts a request that reached the target and got no answer.
