@@ -457,7 +457,7 @@ func (x *exchange) fail(err error) {
 		timeout net.Error
 	)
 	uploadErr := x.upload.clientErr // the upload has ended
-	if x.status == 0 && uploadErr == nil {
+	if x.status == 0 && (uploadErr == nil || x.over.Load()) {
 		x.noAnswer(err)
 	}
 	switch {

@@ -1,13 +1,18 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // measured waits until a target has had so many tries, of which so many failed in whatever way, and returns its measures.
@@ -166,6 +171,53 @@ func TestMeasuresOfHTTP(t *testing.T) {
 	wantOpen(t, p, id, 0)
 	if got := p.Measures(id); !got.same(m) {
 		t.Errorf("measures %+v after a client left, want %+v still", got, m)
+	}
+}
+
+// A request is counted that the target breaks off while its content is still on its way, but not one that its client
+// breaks off.
+func TestMeasuresOfUnfinishedRequests(t *testing.T) {
+	for _, breaks := range []bool{true, false} {
+		target := backend(t, func(c *net.TCPConn) {
+			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil && !breaks {
+				_, _ = io.Copy(io.Discard, c)
+			}
+		})
+		p := newProxy(t)
+		apply(t, p, web1("t", target))
+		c := connect(t, addrOf(t, p))
+		if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n1"); err != nil {
+			t.Fatal(err)
+		}
+		want := Measures{}
+		if breaks {
+			want = Measures{Tries: 1, Broken: 1}
+			measured(t, p, "t", 1, 1)
+		} else {
+			wantOpen(t, p, "t", 1)
+			_ = c.Close()
+		}
+		wantOpen(t, p, "t", 0)
+		if got := p.Measures("t"); !got.same(want) {
+			t.Errorf("target breaks off: %v: measures %+v, want %+v", breaks, got, want)
+		}
+	}
+}
+
+// What the machine of the proxy lacks is no fault of a target.
+func TestMeasuresLeaveShortagesOut(t *testing.T) {
+	dial := func(errno unix.Errno) error {
+		return &dialError{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}}
+	}
+	for err, want := range map[error]int64{
+		unix.EMFILE: 0, dial(unix.EMFILE): 0, dial(unix.ENFILE): 0, dial(unix.EADDRNOTAVAIL): 0, unix.ENOBUFS: 0, unix.ENOMEM: 0,
+		context.Canceled: 0, unix.ECONNREFUSED: 1, dial(unix.ECONNREFUSED): 1, unix.ETIMEDOUT: 1, errors.New("other"): 1,
+	} {
+		m := &meter{}
+		m.missed(err)
+		if got := m.read(); got.Tries != want || got.Unreached != want {
+			t.Errorf("%v: measures %+v, want %d tries", err, got, want)
+		}
 	}
 }
 
