@@ -103,6 +103,11 @@ func New(o Options) (*Supervisor, error) {
 		pulls:   make(map[string]*component.ImageState),
 	}
 	s.links.inherit(o.Links)
+	if d := s.host.Drained; d != nil {
+		was := *d
+		was.Since = reckoned(was.Since, time.Now())
+		s.host.Drained = &was
+	}
 	for name, rec := range recs.Components {
 		s.units[name] = newUnit(name, rec, time.Now())
 		if s.runs(name) {

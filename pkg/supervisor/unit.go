@@ -96,15 +96,22 @@ func newUnit(name string, rec component.Record, now time.Time) *unit {
 		rec.Containers = make(map[string]component.ContainerRecord)
 	}
 	for id, c := range rec.Containers {
-		if c.Stage == component.Starting || c.StageSince.After(now) {
-			c.StageSince = now // its ready checks begin anew; and nothing began in the future: the clock was set back
+		if c.Stage == component.Starting {
+			c.StageSince = now // its ready checks begin anew
 		}
-		if c.DrainingSince.After(now) {
-			c.DrainingSince = now
-		}
+		c.StageSince, c.DrainingSince = reckoned(c.StageSince, now), reckoned(c.DrainingSince, now)
 		rec.Containers[id] = c
 	}
 	return &unit{name: name, rec: rec, live: make(map[string]*live)}
+}
+
+// reckoned is t, which was loaded, reckoned from now: so what is measured from it does not follow a clock that is set from
+// now on. Nothing began in the future: the clock was set back before.
+func reckoned(t, now time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return now.Add(-max(0, now.Sub(t)))
 }
 
 // generationOf is the generation a container was started for, 0 when it is not there.
