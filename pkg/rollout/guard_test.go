@@ -301,6 +301,16 @@ func TestRolloutIsDoneOnceItWasWatched(t *testing.T) {
 	if due := rollout.Due("web", g.view, early); due != time.Second {
 		t.Errorf("looks again in %v, want 1s", due)
 	}
+	repaired := g.view
+	repaired.Turn.Holders, repaired.Rollout.Paused = []string{"b"}, &component.Word{By: "me"}
+	if rollout.Mark("web", repaired) != rollout.Mark("web", g.view) {
+		t.Error("a repair, or a pause, begins the watch anew")
+	}
+	retried := g.view
+	retried.Rollout.Attempt++
+	if rollout.Mark("web", retried) == rollout.Mark("web", g.view) {
+		t.Error("a new try is not watched anew")
+	}
 	why := strings.Join(rollout.Why("web", "", g.view, time.Now()), " ")
 	if want := "Its rollout goes on: every host serves it, and the guard watches it for 1m0s; users saw 0.0% of 40 of the new release fail lately"; !strings.Contains(why, want) {
 		t.Errorf("why: %s\nwant %q in it", why, want)
