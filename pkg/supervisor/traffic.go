@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"hash/fnv"
 	"slices"
 	"time"
 
@@ -13,6 +14,9 @@ const (
 	keepSlots = int64(2 * time.Minute / component.SlotLength)
 	tellSlots = 4
 )
+
+// tellWithin is the time after the end of a slot over which the hosts spread telling of it.
+const tellWithin = component.SlotLength / 2
 
 // counted is what users saw of a component in slots of time. It is guarded by the unit.
 type counted struct {
@@ -48,10 +52,23 @@ func (s *Supervisor) sampleLoop(ctx context.Context) error {
 		for _, u := range s.allUnits() {
 			told = s.sample(u, slot) || told
 		}
-		if told {
+		if !told {
+			continue
+		}
+		select {
+		case <-time.After(spread(s.Host)):
 			s.poke()
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
+}
+
+// spread is how long after the end of a slot the host tells of it, always the same.
+func spread(host string) time.Duration {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(host))
+	return time.Duration(h.Sum32()) % tellWithin
 }
 
 // sample counts what happened since the last slot as what happened in this one. It reports whether there is something
