@@ -120,7 +120,7 @@ func (c *cache) replaced(resp *clientv3.GetResponse, marker string) bool {
 
 // outdated reports whether data of the revision is older than what is known. Own writes do not count: a list that was
 // made before one may come after it.
-func (c *cache) outdated(revision int64) bool { return revision < c.complete }
+func (c *cache) outdated(revision int64) bool { return revision < max(c.complete, c.heard) }
 
 // id names the data; it changes when the data is replaced.
 func (c *cache) id() string {

@@ -87,6 +87,7 @@ func TestForget(t *testing.T) {
 	a.takeTurn(t, "web", g)
 	_, _, err := f.client.Forget(t.Context(), "p", "a")
 	wantErr(t, "Forget of a host that is alive", err, etcdstate.ErrAlive)
+	eventually(t, "turn of another host", func() bool { return slices.Equal(b.View("web").Turn.Holders, []string{"a"}) })
 	a.stop(t)
 	f.revoke(t, "a")
 	eventually(t, "free turn", func() bool { return len(b.View("web").Turn.Holders) == 0 })
