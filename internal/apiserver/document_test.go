@@ -174,6 +174,7 @@ func TestDeployment(t *testing.T) {
 		t.Error("the ETag stayed")
 	}
 	want(r.do("PUT", project+"/config", shop, "If-Match", tag), 412, "precondition_failed")
+	want(r.do("PUT", project+"/config", next, "If-Match", "*"), 200, `"change":"same"`)
 	want(r.do("PUT", "/v2/projects/blog/config", strings.ReplaceAll(shop, "example/db", "example/gone"), "If-None-Match", "*"), 200, `"change":"added"`)
 	want(r.do("POST", "/v2/projects/blog/rollouts", `{"components":["db"]}`), 409, "no such image")
 

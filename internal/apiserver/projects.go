@@ -105,9 +105,14 @@ func (s *Server) putConfig(ctx context.Context, w *work, in *conditional) (*repl
 	if err != nil {
 		return nil, err
 	}
-	now, _, err := current(ctx, w, in.Project)
+	now, there, err := current(ctx, w, in.Project)
 	if err != nil {
 		return nil, err
+	}
+	if revision == anyRevision {
+		if revision = there; there == 0 {
+			return nil, problem(http.StatusPreconditionFailed, "project %s has no configuration", in.Project)
+		}
 	}
 	raw, err := config.Canonical(next)
 	if err != nil {
@@ -122,13 +127,16 @@ func (s *Server) putConfig(ctx context.Context, w *work, in *conditional) (*repl
 
 // current is the configuration that is stored, as far as it can be read, and its revision.
 func current(ctx context.Context, w *work, project string) (component.Project, int64, error) {
-	p, err := w.etcd.Project(ctx, project)
+	_, revision, err := w.etcd.ConfigAt(ctx, project) // first: the ETag must not be newer than what it is about
 	if err != nil {
 		return component.Project{}, 0, err
 	}
-	_, revision, err := w.etcd.ConfigAt(ctx, project)
+	p, err := w.etcd.Project(ctx, project)
 	return p.Config, revision, err
 }
+
+// anyRevision stands for whichever revision there is.
+const anyRevision = -1
 
 // revision is that of the configuration that the request is to replace.
 func (c *conditional) revision() (int64, error) {
@@ -137,6 +145,8 @@ func (c *conditional) revision() (int64, error) {
 		return 0, problem(http.StatusBadRequest, "If-Match and If-None-Match exclude each other")
 	case c.IfNoneMatch == "*":
 		return 0, nil
+	case c.IfMatch == "*":
+		return anyRevision, nil
 	case c.IfMatch == "":
 		return 0, problem(http.StatusPreconditionRequired, "say what is replaced: If-Match with the ETag of the configuration, or If-None-Match: *")
 	}

@@ -67,6 +67,7 @@ type Server struct {
 	work     atomic.Pointer[work]
 	head     time.Duration // the head of a request comes within it
 	body     time.Duration // and all of it within this
+	beat     time.Duration // how often a stream says that it lives
 	addr     atomic.Pointer[net.TCPAddr]
 }
 
@@ -82,7 +83,7 @@ func New(o Options) (*Server, error) {
 	if o.AccessLog == nil {
 		o.AccessLog = io.Discard
 	}
-	s := &Server{o: o, tokens: newTokens(), limiter: newLimiter(), streams: make(chan struct{}, maxStreams), head: headWithin, body: bodyWithin}
+	s := &Server{o: o, tokens: newTokens(), limiter: newLimiter(), streams: make(chan struct{}, maxStreams), head: headWithin, body: bodyWithin, beat: beat}
 	if _, _, err := net.SplitHostPort(o.Addr); err != nil {
 		return nil, fmt.Errorf("address of the API: %w", err)
 	}
@@ -100,7 +101,11 @@ func New(o Options) (*Server, error) {
 		}
 		s.tls = certs.Config(choice)
 	}
-	s.handler = s.record(s.bound(s.authenticate(s.read(s.routes()))))
+	sites := http.NewCrossOriginProtection() // a browser may know the password, and send it for any page
+	sites.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer(w, r, problem(http.StatusForbidden, "a page of another site sent this"))
+	}))
+	s.handler = s.record(s.bound(sites.Handler(s.authenticate(s.read(s.routes())))))
 	return s, nil
 }
 

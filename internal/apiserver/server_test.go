@@ -60,6 +60,9 @@ func TestBadRequests(t *testing.T) {
 		{"config without a condition", "PUT", "/v2/projects/shop/config", "{}", nil, 428, api.CodePreconditionRequired},
 		{"config in place of another", "PUT", "/v2/projects/shop/config", strings.ReplaceAll(shop, "s3cret", "other"), []string{"If-Match", `"1"`}, 412, api.CodePreconditionFailed},
 		{"config in place of none", "PUT", "/v2/projects/shop/config", `{"components":[]}`, []string{"If-None-Match", "*"}, 412, api.CodePreconditionFailed},
+		{"config in place of any, of a project without", "PUT", "/v2/projects/blog/config", `{"components":[]}`, []string{"If-Match", "*"}, 412, api.CodePreconditionFailed},
+		{"another site", "POST", "/v2/projects/shop/rollouts", `{"components":["web"]}`, []string{"Sec-Fetch-Site", "cross-site"}, 403, api.CodeForbidden},
+		{"another origin", "POST", "/v2/projects/shop/rollouts", `{"components":["web"]}`, []string{"Origin", "https://example.com"}, 403, api.CodeForbidden},
 		{"config that is not valid", "PUT", "/v2/projects/shop/config", `{"components":[{"name":"web"}],"x":1}`, []string{"If-Match", `"1"`}, 422, api.CodeInvalid},
 	}
 	for _, tt := range tests {
