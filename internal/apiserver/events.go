@@ -87,6 +87,7 @@ type stream struct {
 	w     http.ResponseWriter
 	rc    *http.ResponseController
 	begun bool
+	whole int64 // the last revision that was told whole; 0: none, or one is being told
 }
 
 // run tells events until the client is gone or too slow, its credential ends, or the server does.
@@ -106,7 +107,7 @@ func (st *stream) run(ctx context.Context, w *work, project string) error {
 
 // guard keeps the connection alive, and returns why the stream is to end.
 func (st *stream) guard(ctx context.Context, w *work, i identity) error {
-	tick := time.NewTicker(beat)
+	tick := time.NewTicker(st.server.beat)
 	defer tick.Stop()
 	var expired <-chan time.Time
 	if !i.expires.IsZero() {
@@ -121,7 +122,7 @@ func (st *stream) guard(ctx context.Context, w *work, i identity) error {
 		}
 		select {
 		case <-tick.C:
-			if err := st.write(":\n\n"); err != nil {
+			if err := st.live(); err != nil {
 				return err
 			}
 		case <-changed:
@@ -143,6 +144,34 @@ func (st *stream) look(revision int64, p etcdstate.Project) error {
 	if first {
 		return st.begin(api.EventID{Revision: revision})
 	}
+	st.reached(0)
+	if err := st.tell(revision, before, p); err != nil {
+		return err
+	}
+	st.reached(revision)
+	return nil
+}
+
+// reached notes the last revision that was told whole; 0: one is being told.
+func (st *stream) reached(revision int64) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.whole = revision
+}
+
+// live tells the client that the stream lives, and where it is: events of others move the revision on, and who
+// comes back with an old one would find that etcd forgot it.
+func (st *stream) live() error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.whole == 0 {
+		return st.put(":\n\n")
+	}
+	return st.put("id: " + api.EventID{Revision: st.whole}.String() + "\n\n")
+}
+
+// tell tells the events between two looks.
+func (st *stream) tell(revision int64, before, p etcdstate.Project) error {
 	for i, e := range operator.NewEvents(before, p, nil, time.Now().UTC()) {
 		id := api.EventID{Revision: revision, Number: i + 1}
 		if revision == st.after.Revision && id.Number <= st.after.Number {
@@ -169,16 +198,24 @@ func (st *stream) begin(id api.EventID) error {
 	}
 	st.mu.Lock()
 	st.begun = true
+	if id.Number == 0 {
+		st.whole = id.Revision
+	}
 	st.w.Header().Set("Content-Type", "text/event-stream")
 	st.w.WriteHeader(http.StatusOK)
 	st.mu.Unlock()
 	return st.write("id: " + id.String() + "\n\n")
 }
 
-// write writes to the client, which has some time to take it. Before the answer begins it writes nothing.
 func (st *stream) write(text string) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	return st.put(text)
+}
+
+// put writes to the client, which has some time to take it. Before the answer begins it writes nothing. The caller
+// has the lock.
+func (st *stream) put(text string) error {
 	if !st.begun {
 		return nil
 	}

@@ -160,6 +160,42 @@ func TestEventsResume(t *testing.T) {
 	}
 }
 
+// TestQuietStreamsAreResumed writes elsewhere until etcd forgets when something happened in the project: a stream that
+// had nothing to tell lives on, and can be resumed.
+func TestQuietStreamsAreResumed(t *testing.T) {
+	r := newRig(t, func(_ *Options, s *Server) {
+		if s != nil {
+			s.beat = 20 * time.Millisecond
+		}
+	})
+	_, token := r.token(etcdstate.Token{Name: "page", Role: "viewer"})
+	s := r.listen(token, "", "")
+	put, err := r.member.Client(t).Put(t.Context(), "/elsewhere", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if id, err := api.ParseEventID(s.lastID); err != nil || id.Revision >= put.Header.Revision {
+			break
+		}
+		if !s.lines.Scan() {
+			t.Fatal("the stream ended")
+		}
+		if id, ok := strings.CutPrefix(s.lines.Text(), "id: "); ok {
+			s.lastID = id
+		}
+	}
+	last := s.lastID
+	etcdtest.Compact(t, r.member.Endpoint())
+	want := told{fmt.Sprintf("%d-1", r.ask("web")), "asked", "web"}
+	if got := s.take(1)[0]; got != want {
+		t.Errorf("the stream tells %v, want %v", got, want)
+	}
+	if got := r.listen(token, last, "").take(1)[0]; got != want {
+		t.Errorf("resumed with %v, want %v", got, want)
+	}
+}
+
 // TestStreamsEndWithTheirToken revokes the token of one stream; that of another goes on.
 func TestStreamsEndWithTheirToken(t *testing.T) {
 	r := newRig(t, nil)
@@ -182,7 +218,7 @@ func TestStreamsEndWhenTheirTokenExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		token := etcdstate.Token{ID: "a", Role: "viewer", Expires: start.Add(time.Hour)}
-		st := &stream{server: &Server{tokens: newTokens()}}
+		st := &stream{server: &Server{tokens: newTokens(), beat: beat}}
 		st.server.tokens.set([]etcdstate.Token{token})
 		err := st.guard(t.Context(), &work{ending: make(chan struct{})}, identity{token: "a", expires: token.Expires})
 		if !errors.Is(err, errOver) || time.Since(start) != time.Hour {

@@ -16,8 +16,12 @@ import (
 // other data.
 var ErrForgotten = errors.New("what was then is not kept any more")
 
+// progressAfter is when a watch asks how far it is: others move the revision on, and etcd forgets old ones.
+const progressAfter = time.Second
+
 // Moments calls f with the project as it was at a revision, 0 for now, and then with each revision that changed
-// it, one by one and in order: whoever asks for the same revisions is told the same. It ends with ctx, with the
+// it, one by one and in order: whoever asks for the same revisions is told the same. Now and then it calls f with
+// a later revision that changed nothing. It ends with ctx, with the
 // error of f, or with ErrForgotten. While etcd does not answer it waits; at the start that is an error.
 func (c *Client) Moments(ctx context.Context, project string, from int64, f func(revision int64, p Project) error) error {
 	if err := checkName("project", project); err != nil {
@@ -78,6 +82,8 @@ func (m *moments) follow(ctx context.Context) error {
 	}
 	watch, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), jitter(watchResync))
 	defer cancel()
+	ask := time.AfterFunc(progressAfter, func() { _ = etcd.RequestProgress(watch) }) // else the next watch asks
+	defer ask.Stop()
 	for resp := range etcd.Watch(watch, m.data.keys.prefix, m.data.keys.live(), clientv3.WithRev(m.revision+1)) {
 		if resp.CompactRevision > m.revision {
 			return ErrForgotten
@@ -109,6 +115,11 @@ func (m *moments) sure(ctx context.Context) error {
 
 // apply tells each revision in resp.
 func (m *moments) apply(resp clientv3.WatchResponse) error {
+	if resp.IsProgressNotify() && resp.Header.Revision > m.revision {
+		m.revision = resp.Header.Revision
+		m.data.complete, m.data.revision = m.revision, m.revision
+		return m.tell()
+	}
 	for i, e := range resp.Events {
 		switch key := string(e.Kv.Key); {
 		case key == m.data.keys.identity() && m.data.marker != "" && m.data.marker != string(e.Kv.Value):

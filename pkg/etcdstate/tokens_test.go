@@ -112,8 +112,12 @@ func TestMoments(t *testing.T) {
 	type moment struct{ Revision, Generation int64 }
 	errEnough := errors.New("enough")
 	collect := func(from int64, told chan<- moment, until int64) error {
+		last := int64(-1)
 		return c.Moments(t.Context(), "shop", from, func(rev int64, p etcdstate.Project) error {
-			told <- moment{rev, p.Components["web"].Desired.Generation}
+			if gen := p.Components["web"].Desired.Generation; gen != last { // else nothing has changed
+				last = gen
+				told <- moment{rev, gen}
+			}
 			if until != 0 && rev >= until {
 				return errEnough
 			}
