@@ -65,6 +65,9 @@ func (g *gantryd) diffReleases(ctx context.Context, c *etcdstate.Client, project
 	if len(gens) < 1 || len(gens) > 2 {
 		return nil, fail(exitUsage, "name one generation, or two").withHint("'gantryd history %s -c %s' lists them", project, name)
 	}
+	if _, err := g.project(ctx, c, project); err != nil { // it warns of what cannot be read
+		return nil, err
+	}
 	entries, err := operator.History(ctx, c, project, name)
 	if err != nil {
 		return nil, err

@@ -56,6 +56,9 @@ release before.`,
 				return err
 			}
 			return g.with(cmd.Context(), func(c *etcdstate.Client) error {
+				if _, err := g.project(cmd.Context(), c, args[0]); err != nil { // it warns of what cannot be read
+					return err
+				}
 				entries, err := operator.History(cmd.Context(), c, args[0], name)
 				if err != nil {
 					return err

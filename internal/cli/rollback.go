@@ -48,6 +48,9 @@ The image must be on the hosts still, or in its registry.`,
 }
 
 func (g *gantryd) rollback(ctx context.Context, c *etcdstate.Client, project, name string, o rollbackOptions) error {
+	if _, err := g.project(ctx, c, project); err != nil { // it warns of what cannot be read
+		return err
+	}
 	r, err := operator.Rollback(ctx, c, project, name, o.to, g.who(), o.reason)
 	if err != nil {
 		return err

@@ -73,6 +73,9 @@ func (g *gantryd) steerCmd(s steering) *cobra.Command {
 }
 
 func (g *gantryd) steer(ctx context.Context, c *etcdstate.Client, project, name string, s steering, w component.Word, generation int64) error {
+	if _, err := g.project(ctx, c, project); err != nil { // it warns of what cannot be read
+		return err
+	}
 	gen, err := operator.Steer(ctx, c, project, name, s.action, w, generation)
 	if err != nil {
 		return err
