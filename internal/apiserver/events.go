@@ -16,7 +16,6 @@ import (
 	"github.com/gantryd/gantryd/internal/operator"
 	"github.com/gantryd/gantryd/pkg/api"
 	"github.com/gantryd/gantryd/pkg/etcdstate"
-	"github.com/gantryd/gantryd/pkg/rollout"
 )
 
 // beat is how often a stream says that it lives.
@@ -178,7 +177,7 @@ func (st *stream) tell(revision int64, before, p etcdstate.Project) error {
 		if revision == st.after.Revision && id.Number <= st.after.Number {
 			continue
 		}
-		if again(e, before, p) {
+		if operator.Again(e, before, p) {
 			continue
 		}
 		if e.Component != "" && len(st.which) > 0 && !slices.Contains(st.which, e.Component) {
@@ -193,23 +192,6 @@ func (st *stream) tell(revision int64, before, p etcdstate.Project) error {
 		}
 	}
 	return nil
-}
-
-// again reports whether an event is an old one that a host tells again: what it says is gone with its lease, and comes
-// back with its daemon. It follows from the revision alone, as all that is told does.
-func again(e rollout.Event, before, after etcdstate.Project) bool {
-	if _, said := before.Components[e.Component].Hosts[e.Host]; said || e.Host == "" {
-		return false
-	}
-	switch e.Kind {
-	case rollout.EventRestart:
-		return true
-	case rollout.EventFailure:
-		m, up := after.Machines[e.Host]
-		f := after.Components[e.Component].Hosts[e.Host].Failure
-		return !up || f != nil && f.At.Before(m.StartedAt)
-	}
-	return false
 }
 
 // begin begins the answer. Its ID lets a client resume that is cut off before the first event.

@@ -53,3 +53,20 @@ func Seen(before, after etcdstate.Project) etcdstate.Project {
 	after.Components = views
 	return after
 }
+
+// Again reports whether an event is an old one that a host tells again: what it says is gone with its lease, and comes
+// back with its daemon. It follows from the revision alone, as all that is told does.
+func Again(e rollout.Event, before, after etcdstate.Project) bool {
+	if _, said := before.Components[e.Component].Hosts[e.Host]; said || e.Host == "" {
+		return false
+	}
+	switch e.Kind {
+	case rollout.EventRestart:
+		return true
+	case rollout.EventFailure:
+		m, up := after.Machines[e.Host]
+		f := after.Components[e.Component].Hosts[e.Host].Failure
+		return !up || f != nil && f.At.Before(m.StartedAt)
+	}
+	return false
+}

@@ -379,7 +379,9 @@ func (s *Supervisor) pass(ctx context.Context, u *unit) (time.Time, error) {
 	have, err := s.observe(ctx, u, view, want, turn)
 	if err != nil {
 		if out != nil { // to close ports takes nothing from the engine
-			err = errors.Join(err, s.Router.Apply(u.name, closed(u.routes)))
+			if closing := s.Router.Apply(u.name, closed(u.routes)); closing != nil {
+				s.Log.Warn("ports of a host out of service stay open", "component", u.name, "err", closing)
+			}
 		}
 		s.publishBlind(u, want, err)
 		return time.Time{}, err
