@@ -12,7 +12,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
+	"time"
 )
 
 // engine is Docker Engine's own HTTP interface: the demo needs three calls and no client.
@@ -115,11 +117,12 @@ func (e *engine) running(ctx context.Context) (int, error) {
 	return len(ids), err
 }
 
-// cleanUp removes what the demo made: its containers and images.
+// cleanUp removes what the demo made: its containers and images. A container that the daemon is removing at the same
+// time need not be removed once more.
 func (e *engine) cleanUp(ctx context.Context, out io.Writer) {
 	ids, err := e.containers(ctx, "1")
 	for _, id := range ids {
-		if _, rmErr := e.call(ctx, http.MethodDelete, "/containers/"+id, url.Values{"force": {"1"}}, nil); rmErr != nil {
+		if _, rmErr := e.call(ctx, http.MethodDelete, "/containers/"+id, url.Values{"force": {"1"}}, nil); rmErr != nil && !e.vanishes(ctx, id) {
 			err = rmErr
 		}
 	}
@@ -129,4 +132,21 @@ func (e *engine) cleanUp(ctx context.Context, out io.Writer) {
 	if err != nil {
 		fmt.Fprintf(out, "clean up: %v\n", err)
 	}
+}
+
+// vanishes reports whether a container is gone within a few seconds.
+func (e *engine) vanishes(ctx context.Context, id string) bool {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for range 50 {
+		if ids, err := e.containers(ctx, "1"); err == nil && !slices.Contains(ids, id) {
+			return true
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return false
 }
