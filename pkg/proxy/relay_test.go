@@ -71,7 +71,12 @@ func outcomeOf(addr, said string) string {
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience))
-	_, _ = io.WriteString(c, said)
+	if said == "" { // to write nothing would take note of a reset, and a read would see the end
+		return what(c)
+	}
+	if _, err = io.WriteString(c, said); errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		return "|reset"
+	}
 	return what(c)
 }
 
